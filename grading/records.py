@@ -1,0 +1,126 @@
+"""What the exchange and the grader remember: releases, submissions, jobs, feedback, and the history of every action."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from academy.database import Base, UTCDateTime, now
+
+
+def new_id() -> str:
+    """An id that sorts by time and cannot be guessed: milliseconds in hex, then 64 random bits."""
+    return f"{int(now().timestamp() * 1000):012x}{secrets.token_hex(8)}"
+
+
+class Release(Base):
+    """A unit's student version as students can fetch it now; one row a unit."""
+
+    __tablename__ = "releases"
+
+    course: Mapped[str] = mapped_column(String(64), primary_key=True)
+    unit: Mapped[str] = mapped_column(String(64), primary_key=True)
+    blobs: Mapped[dict[str, str]] = mapped_column(JSON)  # language ("" when it has only one) -> SHA-256 of a tar.gz
+    due_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    released_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    released_by: Mapped[str] = mapped_column(String(64))
+
+
+class Submission(Base):
+    """What a student handed in. Never changed."""
+
+    __tablename__ = "submissions"
+    __table_args__ = (Index("ix_submissions_unit", "course", "unit", "login", "received_at"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    course: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[str] = mapped_column(String(64))
+    login: Mapped[str] = mapped_column(String(64))
+    language: Mapped[str] = mapped_column(String(2), default="")
+    sha256: Mapped[str] = mapped_column(String(64))
+    size: Mapped[int]  # bytes
+    received_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    late: Mapped[bool] = mapped_column(default=False)
+
+
+class Job(Base):
+    """Work for the grader. A submission and its job commit together."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_queue", "state", "priority", "id"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    kind: Mapped[str] = mapped_column(String(20))  # grade: a submission; feedback: a submission; execute: a formgrader run
+    course: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[str] = mapped_column(String(64))
+    submission_id: Mapped[str | None] = mapped_column(ForeignKey("submissions.id"), index=True)
+    payload_sha256: Mapped[str | None] = mapped_column(String(64))  # execute: what to run
+    result_sha256: Mapped[str | None] = mapped_column(String(64))  # execute: what came out
+    state: Mapped[str] = mapped_column(String(20), default="queued")  # queued, running, done, failed, cancelled
+    priority: Mapped[int] = mapped_column(default=0)  # higher first
+    requested_by: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    claimed_by: Mapped[str | None] = mapped_column(String(64))
+    claim_expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    attempts: Mapped[int] = mapped_column(default=0)
+    finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    phases: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)  # name -> seconds
+    error: Mapped[str | None] = mapped_column(Text)  # for staff
+
+
+class Grade(Base):
+    """The score of a submission as the gradebook had it last."""
+
+    __tablename__ = "grades"
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    score: Mapped[float]
+    max_score: Mapped[float]
+    needs_manual: Mapped[bool] = mapped_column(default=False)
+    graded_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+class Feedback(Base):
+    """What a student gets back for a submission; seen once it is released."""
+
+    __tablename__ = "feedback"
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))  # of a tar.gz with one HTML page a notebook
+    score: Mapped[float | None]
+    max_score: Mapped[float | None]
+    released_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    released_by: Mapped[str] = mapped_column(String(64))
+
+
+class History(Base):
+    """Who did what and when; rows are only ever added (the first migration's triggers refuse the rest)."""
+
+    __tablename__ = "history"
+    __table_args__ = (Index("ix_history_unit", "course", "unit"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    actor: Mapped[str] = mapped_column(String(64))
+    action: Mapped[str] = mapped_column(String(40))  # release, withdraw, fetch, submit, collect, grade, feedback, ...
+    course: Mapped[str] = mapped_column(String(64), default="")
+    unit: Mapped[str] = mapped_column(String(64), default="")
+    login: Mapped[str] = mapped_column(String(64), default="")  # whom it concerns
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+def record(session: Session, actor: str, action: str, course: str = "", unit: str = "", login: str = "", **detail: Any) -> None:
+    """Add a line to the history, in the caller's transaction."""
+    session.add(History(actor=actor, action=action, course=course, unit=unit, login=login, detail=detail))
+
+
+def newest_submissions(session: Session, course: str, unit: str, login: str | None = None) -> dict[str, Submission]:
+    """Each student's newest submission of a unit, by login."""
+    query = select(Submission).where(Submission.course == course, Submission.unit == unit).order_by(Submission.received_at)
+    if login is not None:
+        query = query.where(Submission.login == login)
+    return {submission.login: submission for submission in session.scalars(query)}
