@@ -105,7 +105,7 @@ class Profile(_Section):
     hours: float = Field(12.0, gt=0, description="Longest run in hours; the server is then stopped.")
     processes: int = Field(512, ge=64, description="Most processes and threads of a server.")
     roles: list[Role] = Field(
-        default_factory=lambda: ["student", "assistant", "instructor", "founder", "operator"],
+        ["student", "assistant", "instructor", "founder", "operator"],
         description="Who may start it.",
     )
     gpu: bool = Field(False, description="True: a GPU of its own by UUID; hidden where there is none.")
