@@ -1,0 +1,46 @@
+# AcademyHub: `make run` starts the academy on this machine; `make test` proves it. `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+JOBS ?= $(shell nproc)
+
+.PHONY: help run test check images bench-spawn bench-exchange clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## set everything up and start the academy on 127.0.0.1:8000
+	@setup/venv.sh local
+	@exec $(BIN)/academy run $(ARGS)
+
+test: ## install what the tests want, then run all of them
+	@setup/venv.sh test
+	@setup/tests.sh
+	@$(MAKE) --no-print-directory check
+	@if docker info >/dev/null 2>&1; then $(BIN)/academy images build; fi
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+check: ## ruff, mypy, import-linter
+	@setup/venv.sh test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+images: ## build the notebook and sandbox images
+	@setup/venv.sh local
+	$(BIN)/academy images build $(ARGS)
+
+bench-spawn: ## stock DockerSpawner against ours
+	@setup/venv.sh test
+	@setup/tests.sh
+	@$(BIN)/academy images build
+	$(BIN)/python -m benchmarks.spawn
+
+bench-exchange: ## 300 students submit within a minute; five kills
+	@setup/venv.sh test
+	@setup/tests.sh
+	$(BIN)/python -m benchmarks.exchange
+
+clean: ## remove what was built (data/ stays)
+	rm -rf build .venv

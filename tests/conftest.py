@@ -1,0 +1,181 @@
+"""What tests share: requirements that skip or fail, settings with free ports, a PostgreSQL cluster, images, a browser."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from academy import settings as settings_module
+from academy.database import Database
+from academy.settings import CHECKOUT, Settings
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def _missing(mark: str) -> str | None:
+    if mark == "docker" and not settings_module.docker_answers():
+        return "no Docker Engine answers"
+    if mark == "root" and os.geteuid() != 0:
+        return "not root"
+    if mark == "browser" and not Path(CHROMIUM).exists():
+        return "Chromium is not installed"
+    if mark == "postgresql" and not glob.glob("/usr/lib/postgresql/*/bin/initdb"):
+        return "PostgreSQL is not installed"
+    if mark == "gpu" and not glob.glob("/dev/nvidia[0-9]*"):
+        return "no GPU"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run. As root nothing but ``gpu`` may be skipped: there a missing part is a failure."""
+    for item in items:
+        for mark in ("docker", "root", "browser", "postgresql", "gpu"):
+            if item.get_closest_marker(mark) and (reason := _missing(mark)):
+                if mark != "gpu" and os.geteuid() == 0:
+                    item.add_marker(pytest.mark.usefixtures("_fail_missing"))
+                else:
+                    item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture
+def _fail_missing() -> None:
+    pytest.fail("This machine lacks what the test wants, though root could install it: run `make test`.")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
+    """An ``academy.toml`` in ``folder``: a deployment of its own with free ports and its own name; sections override."""
+    name = f"t{secrets.token_hex(3)}"
+    config: dict[str, dict[str, Any]] = {
+        "academy": {"name": name, "data": str(folder / "data")},
+        "hub": {key: free_port() for key in ("port", "hub_port", "pages_port", "proxy_api_port")},
+        "backup": {"folder": str(folder / "backups")},
+    }
+    for section, keys in sections.items():
+        config.setdefault(section, {}).update(keys)
+    path = folder / "academy.toml"
+    lines = []
+    for section, keys in config.items():
+        lines.append(f"[{section}]")
+        lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    return str(value) if isinstance(value, int | float) else f'"{value}"'
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """``config(section={...})`` writes an academy.toml, points ACADEMY_CONFIG at it (children too) and loads it."""
+
+    def make(**sections: dict[str, Any]) -> Settings:
+        monkeypatch.setenv("ACADEMY_CONFIG", str(write_config(tmp_path, **sections)))
+        return settings_module.load()
+
+    return make
+
+
+@pytest.fixture
+def database(config: Callable[..., Settings]) -> Iterator[Database]:
+    """An empty academy database (SQLite) with all tables."""
+    db = Database(config().database_url)
+    db.upgrade()
+    yield db
+    db.close()
+
+
+@contextmanager
+def machine_lock(name: str) -> Iterator[None]:
+    """One test process of this machine at a time."""
+    folder = CHECKOUT / "build" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / name, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def images() -> None:
+    """The notebook and sandbox images, built once a machine."""
+    with machine_lock("images"):
+        subprocess.run([str(CHECKOUT / ".venv/bin/academy"), "images", "build"], check=True, timeout=1500)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL cluster of this test process's own; the value is a URL without a database name."""
+    folder = Path("/tmp") / f"academy-pg-{secrets.token_hex(4)}"  # short: its socket's path may have 107 bytes
+    folder.mkdir(mode=0o700)
+    binaries = Path(sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1])
+    prefix: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        user = pwd.getpwnam("postgres")
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        prefix = ["runuser", "-u", "postgres", "--"]
+    port = free_port()
+
+    def run(*command: str) -> None:
+        subprocess.run([*prefix, *command], check=True, cwd=folder, stdout=subprocess.DEVNULL, timeout=120)
+
+    run(str(binaries / "initdb"), "-D", f"{folder}/db", "-U", "academy", "--auth=trust", "-E", "UTF8", "--no-sync")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200"
+    run(str(binaries / "pg_ctl"), "-D", f"{folder}/db", "-l", f"{folder}/log", "-w", "-o", options, "start")
+    yield f"postgresql://academy@127.0.0.1:{port}"
+    run(str(binaries / "pg_ctl"), "-D", f"{folder}/db", "-m", "immediate", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """The URL of an empty database."""
+    import psycopg
+
+    name = f"db{secrets.token_hex(4)}"
+    with psycopg.connect(f"{postgres}/postgres", autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return f"{postgres}/{name}"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium (Playwright's Browser)."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield chromium
+        chromium.close()
