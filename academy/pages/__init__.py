@@ -1,0 +1,1 @@
+"""The service ``/services/academy``: home page, staff pages, language, and the hub's own templates."""

@@ -1,0 +1,208 @@
+"""The home page: courses, units, receipts, scores, feedback, and a person's own servers."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, Response
+from sqlalchemy.orm import Session as Read
+from starlette.concurrency import run_in_threadpool
+
+from academy.database import now
+from academy.i18n import mark
+from academy.messages import AcademyError
+from academy.pages import views
+from academy.pages.hubapi import PREFIX, Server, spawn_path
+from academy.pages.render import done, feedback_headers
+from academy.pages.visit import Visit, fresh_visit, poll, visit
+from grading.exchange.store import Store
+from grading.records import Feedback, Submission
+
+router = APIRouter()
+
+HOME = f"{PREFIX}/"
+GRADE_PREFIX = "grade-"
+_SERVER_NAME = re.compile(r"^(?=.{1,30}$)[a-z](-?[a-z0-9]+)*$")  # what the hub takes
+_MAX_PAGE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ServerRow:
+    """A person's server on the home page."""
+
+    server: Server
+    title: str
+    start: str  # the hub's page that starts it
+
+
+@router.get("/")
+async def home(visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
+    return await _home(visit)
+
+
+async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbox_name: str = "") -> HTMLResponse:
+    moment, language, person = now(), visit.language, visit.person
+    taken = [e.course for e in person.enrollments if e.role == "student"]
+    given = [e.course for e in person.enrollments if e.role != "student"]
+
+    def gather(db: Read) -> list[views.StudentCourse]:
+        return [views.student_course(db, visit.settings, c, person.login, language, moment) for c in taken]
+
+    return visit.page(
+        "home.html",
+        status,
+        courses=await visit.read(gather),
+        teaching=[views.named_course(visit.settings, course, language) for course in given],
+        servers=_servers(visit),
+        may_sandbox=may_sandbox(visit),
+        sandbox_limit=visit.settings.spawner.named_servers,
+        sandbox_error=sandbox_error,
+        sandbox_name=sandbox_name,
+    )
+
+
+def may_sandbox(visit: Visit) -> bool:
+    """Whether any sandbox profile is open to one of the person's roles."""
+    roles = visit.person.roles()
+    return any(roles & set(p.roles) for p in visit.settings.profiles.values() if p.kind == "sandbox")
+
+
+def _servers(visit: Visit) -> list[ServerRow]:
+    """The coursework server first, then named ones; grading servers are opened from their course."""
+    login, known = visit.session.login, visit.identity.servers
+    coursework = any(visit.person.roles() & set(p.roles) for p in visit.settings.profiles.values() if p.kind == "coursework")
+    own = {"": known.get("", Server("", "", False, "", ""))} if coursework or "" in known else {}
+    named = {name: server for name, server in sorted(known.items()) if name}
+    return [
+        ServerRow(server, _server_title(visit, server), spawn_path(login, name))
+        for name, server in {**own, **named}.items()
+        if not name.startswith(GRADE_PREFIX) or server.state != "stopped"
+    ]
+
+
+def _server_title(visit: Visit, server: Server) -> str:
+    profile = visit.settings.profiles.get(server.profile)
+    return profile.title[visit.language] if profile and server.state != "stopped" else ""
+
+
+@router.post("/servers/stop")
+async def stop_server(visit: Visit = Depends(visit)) -> Response:
+    name = str((await visit.form()).get("server", ""))
+    try:
+        await visit.pages.hub.stop(visit.session.token, visit.session.login, name)
+    except AcademyError as error:
+        return visit.failed(HOME, error)
+    return visit.back(HOME, done("The server is stopping."))
+
+
+@router.post("/servers/new")
+async def new_sandbox(visit: Visit = Depends(fresh_visit)) -> Response:
+    """Check the name of a new sandbox and go on to the hub's page that starts it."""
+    name = str((await visit.form()).get("name", "")).strip().lower()
+    if not may_sandbox(visit):
+        raise AcademyError("page-missing", status=404)
+    problem = _sandbox_problem(visit, name)
+    if problem:
+        return await _home(visit, 422, sandbox_error=problem, sandbox_name=name)
+    return visit.back(spawn_path(visit.session.login, name))
+
+
+def _sandbox_problem(visit: Visit, name: str) -> str:
+    if not _SERVER_NAME.match(name) or name.startswith(GRADE_PREFIX):
+        return mark("Use 1 to 30 lowercase letters, digits and single hyphens, starting with a letter; not “grade-…”.")
+    if name in visit.identity.servers:
+        return mark("You already have a sandbox of this name.")
+    if len([server for server in visit.identity.servers if server]) >= visit.settings.spawner.named_servers:
+        return mark("You have as many named servers as one person may have. Delete one first.")
+    return ""
+
+
+@router.get("/servers/{name}/delete")
+async def confirm_delete(name: str, visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
+    if name not in visit.identity.servers or name.startswith(GRADE_PREFIX):
+        raise AcademyError("page-missing", status=404)
+    return visit.page("delete_server.html", name=name)
+
+
+@router.post("/servers/{name}/delete")
+async def delete_server(name: str, visit: Visit = Depends(fresh_visit)) -> Response:
+    await visit.form()
+    if name not in visit.identity.servers or name.startswith(GRADE_PREFIX):
+        raise AcademyError("page-missing", status=404)
+    try:
+        await visit.pages.hub.stop(visit.session.token, visit.session.login, name, remove=True)
+    except AcademyError as error:
+        return visit.failed(HOME, error)
+    return visit.back(HOME, done("The sandbox %(name)s is deleted.", name=name))
+
+
+@router.get("/submissions/{submission_id}/feedback")
+async def feedback(submission_id: str, visit: Visit = Depends(visit)) -> HTMLResponse:
+    """Score and feedback of a submission; the pages themselves lie in a sandboxed frame."""
+    submission, given = await visit.read(lambda db: _feedback(db, submission_id, visit))
+    names = await run_in_threadpool(_page_names, visit, given)
+    course = views.named_course(visit.settings, submission.course, visit.language)
+    units = views.named_units(visit.settings, submission.course, visit.language)
+    return visit.page(
+        "feedback.html",
+        submission=submission,
+        feedback=given,
+        course=course,
+        unit=units.get(submission.unit, views.Named(submission.unit, submission.unit)),
+        names=names,
+    )
+
+
+@router.get("/submissions/{submission_id}/feedback/{number}")
+async def feedback_page(submission_id: str, number: int, request: Request) -> Response:
+    """One HTML page of a feedback archive; hostile, so it gets no origin and no script."""
+    shown = await _visit_in_frame(request)
+    _submission, given = await shown.read(lambda db: _feedback(db, submission_id, shown))
+    body = await run_in_threadpool(_page_body, shown, given, number)
+    return HTMLResponse(body, headers=feedback_headers())
+
+
+async def _visit_in_frame(request: Request) -> Visit:
+    """Like ``visit``, for a page that our own page frames."""
+    if request.headers.get("sec-fetch-mode", "navigate") != "navigate":
+        raise AcademyError("page-not-for-scripts", status=403)
+    return await poll(request)
+
+
+def _feedback(db: Read, submission_id: str, visit: Visit) -> tuple[Submission, Feedback]:
+    """The author, once it is released, and the course's staff; for anybody else it does not exist."""
+    submission, given = db.get(Submission, submission_id), db.get(Feedback, submission_id)
+    if submission is None or given is None:
+        raise AcademyError("page-missing", status=404)
+    if submission.login != visit.session.login and not visit.person.staff_of(submission.course):
+        raise AcademyError("page-missing", status=404)
+    return submission, given
+
+
+def _pages(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    found = [m for m in archive.getmembers() if m.isfile() and m.name.endswith(".html") and m.size <= _MAX_PAGE_BYTES]
+    return sorted(found, key=lambda member: member.name)
+
+
+def _open(visit: Visit, given: Feedback) -> tarfile.TarFile:
+    path = Store(visit.settings).path(given.sha256)
+    return tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz")
+
+
+def _page_names(visit: Visit, given: Feedback) -> list[str]:
+    with _open(visit, given) as archive:
+        return [member.name.removeprefix("./").removesuffix(".html") for member in _pages(archive)]
+
+
+def _page_body(visit: Visit, given: Feedback, number: int) -> bytes:
+    with _open(visit, given) as archive:
+        pages = _pages(archive)
+        if not 0 <= number < len(pages):
+            raise AcademyError("page-missing", status=404)
+        file = archive.extractfile(pages[number])
+        assert file is not None
+        return file.read()
