@@ -85,7 +85,7 @@ class Runner(NotebookClient):
 def _keep_error(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
     """An error that the kernel only mentions in its reply (time limit, a silenced traceback) still counts."""
     content = execute_reply["content"]
-    if content.get("status") == "error" and not any(output.output_type == "error" for output in cell.outputs):
+    if content.get("status") == "error" and not any(output.get("ename") == content.get("ename") for output in cell.outputs):
         ename, evalue = str(content.get("ename"))[:200], str(content.get("evalue"))[:CLIPPED]
         cell.outputs.append(nbformat.v4.new_output("error", ename=ename, evalue=evalue, traceback=[f"{ename}: {evalue}"]))
 
@@ -102,10 +102,9 @@ def _clipped(msg: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "wb")  # what the kernel's processes print goes nowhere
+    answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
     request = json.loads(sys.stdin.buffer.readline())
     archive = sys.stdin.buffer.read(request["size"])
     folder = Path.home() / "work"
@@ -116,7 +115,7 @@ def main() -> None:
     notebook = nbformat.read(folder / request["notebook"], as_version=4)
     runner = Runner(notebook, request, answers)
     try:
-        runner.execute(cwd=str(folder))
+        runner.execute(cwd=str(folder), stdout=nowhere, stderr=nowhere)
         end = "done"
     except CellTimeoutError:  # the interrupt did not help
         end = "stuck"

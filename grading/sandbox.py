@@ -37,6 +37,7 @@ Outcome = Literal["ok", "timeout", "killed", "memory", "crashed", "output-capped
 
 RUNNER = Path(__file__).with_name("run_notebook.py")
 HOME = "/home/jovyan"
+UID = 1000  # jovyan's in our images; Docker gives a file system in memory the mode of the folder that it covers
 MIMETYPES = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml"}
 MAX_OUTPUTS = 1000  # of one cell
 
@@ -66,6 +67,7 @@ class _Box(Protocol):
     """A sandbox that takes a request and gives lines."""
 
     fileno: int
+    log: bytes  # the last that the runner had to say, for staff
 
     def send(self, data: bytes) -> None: ...
     def receive(self) -> bytes | None: ...  # some bytes (none of them for us: b""), or None at the end
@@ -98,12 +100,18 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
         reason = _talk(box, request, archive, lines, started + timeout, 4 * limits.output_kb * 1024 + (1 << 20))
         if not reason and not (lines and _ends(lines[-1])):
             reason = box.finish()
+        log = box.log[-2000:]
     seconds = time.monotonic() - started
     answers = _read(lines, sent, limits.output_kb * 1024)
     outcome = _outcome(reason, answers)
-    text = "" if outcome == "ok" else str(message(f"grading-{outcome}", language, seconds=f"{timeout:g}", megabytes=limits.memory_mb))
+    detail = reason or answers.end or log.decode("utf-8", "replace").strip()
+    if answers.end == "stuck":
+        text = request["timeout_text"]
+    else:
+        values = {"seconds": f"{timeout:g}", "megabytes": limits.memory_mb}
+        text = "" if outcome == "ok" else str(message(f"grading-{outcome}", language, **values))
     _merge(sent, answers, outcome, text, str(message("grading-output-cut", language, kilobytes=limits.output_kb)))
-    return Result(outcome, nbformat.writes(sent).encode(), seconds, reason or answers.end, answers.cut)
+    return Result(outcome, nbformat.writes(sent).encode(), seconds, detail, answers.cut)
 
 
 def pack(folder: Path) -> bytes:
@@ -351,7 +359,10 @@ class _Container:
                 host_config=self.client.create_host_config(
                     network_mode="none",
                     read_only=True,
-                    tmpfs={HOME: f"rw,exec,nosuid,nodev,size={disk}m,mode=1777", "/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777"},  # noqa: S108
+                    tmpfs={
+                        HOME: f"rw,exec,nosuid,nodev,size={disk}m,uid={UID},gid={UID}",
+                        "/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777",  # noqa: S108
+                    },
                     cap_drop=["ALL"],
                     security_opt=["no-new-privileges"],
                     pids_limit=limits.processes,
@@ -363,7 +374,7 @@ class _Container:
                     log_config={"type": "none"},
                 ),
             )["Id"]
-            stream = self.client.attach_socket(self.id, {"stdin": 1, "stdout": 1, "stream": 1})
+            stream = self.client.attach_socket(self.id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             self.stream, self.socket = stream, getattr(stream, "_sock", stream)
             self.client.start(self.id)
         except docker.errors.ImageNotFound as error:
@@ -374,7 +385,7 @@ class _Container:
             raise AcademyError("grading-docker-down", 503, reason=str(error)[:300]) from error
         self.socket.settimeout(timeout)
         self.fileno = self.socket.fileno()
-        self.pending = b""
+        self.pending = self.log = b""
 
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
@@ -392,6 +403,8 @@ class _Container:
                 break
             if self.pending[0] == 1:
                 out += self.pending[8 : 8 + size]
+            else:
+                self.log = (self.log + self.pending[8 : 8 + size])[-2000:]
             self.pending = self.pending[8 + size :]
         return out
 
@@ -417,12 +430,13 @@ class _Process:
 
     def __init__(self, settings: Settings) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
+        self.errors = tempfile.TemporaryFile()
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), **_environment(settings)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUNNER.read_text(encoding="utf-8")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             cwd=self.home,
             env=environment,
             start_new_session=True,
@@ -440,6 +454,11 @@ class _Process:
     def finish(self) -> str:
         return ""
 
+    @property
+    def log(self) -> bytes:
+        self.errors.seek(0)
+        return self.errors.read(100_000)[-2000:]
+
     def close(self) -> None:
         import psutil
 
@@ -456,4 +475,5 @@ class _Process:
             self.stdin.close()
         assert self.process.stdout
         self.process.stdout.close()
+        self.errors.close()
         shutil.rmtree(self.home, ignore_errors=True)
