@@ -1,0 +1,53 @@
+"""Where the parts of one machine listen, and the bridge networks of the containers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from academy.settings import Settings
+
+Network = Literal["students", "sandboxes"]
+
+
+def network_name(settings: Settings, which: Network) -> str:
+    return f"{settings.academy.name}-{which}"
+
+
+def ensure_network(settings: Settings, which: Network) -> str:
+    """Make a bridge on which containers cannot reach each other, unless it is there; returns its gateway."""
+    import docker
+
+    client: Any = docker.from_env()
+    try:
+        name = network_name(settings, which)
+        found = client.networks.list(names=[f"^{name}$"])
+        network = found[0] if found else _create(client, name, settings.academy.name)
+        network.reload()
+        return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+    finally:
+        client.close()
+
+
+def _create(client: Any, name: str, deployment: str) -> Any:
+    return client.networks.create(
+        name,
+        driver="bridge",
+        check_duplicate=True,
+        options={"com.docker.network.bridge.enable_icc": "false"},
+        labels={"academyhub.deployment": deployment},
+    )
+
+
+def internal_address(settings: Settings) -> str:
+    """Where the hub's API and the pages listen: where containers reach them, else on this machine alone."""
+    return ensure_network(settings, "students") if settings.docker else "127.0.0.1"
+
+
+def hub_api_url(settings: Settings) -> str:
+    """The hub's REST API as seen from this machine and from containers."""
+    return f"http://{internal_address(settings)}:{settings.hub.hub_port}/hub/api"
+
+
+def pages_url(settings: Settings) -> str:
+    """The service ``/services/academy`` behind the proxy."""
+    return f"http://{internal_address(settings)}:{settings.hub.pages_port}/services/academy"
