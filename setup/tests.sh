@@ -14,6 +14,7 @@ need dockerd docker.io
 need docker docker.io
 need iptables iptables
 need debootstrap debootstrap
+need ssh openssh-client
 need chromium chromium
 need /usr/share/fonts/truetype/nanum/NanumGothic.ttf fonts-nanum
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
