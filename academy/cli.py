@@ -21,6 +21,7 @@ app.add_typer(images_app, name="images")
 
 def main() -> None:
     """Run the command; a failure that a person can mend is one message, not a traceback."""
+    from academy.backup import BackupError
     from academy.images import ImageError
     from academy.run import RunError
 
@@ -28,7 +29,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         sys.exit(_say(error, 2))
-    except (AcademyError, ImageError, RunError) as error:
+    except (AcademyError, BackupError, ImageError, RunError) as error:
         sys.exit(_say(error, 1))
 
 
@@ -107,6 +108,35 @@ def _print_section(title: str, section: object, describe: bool) -> None:
         if describe and field.description:
             typer.secho(f"  # {field.description}", dim=True)
         typer.echo(f"  {key} = {getattr(section, key)!s}")
+
+
+@app.command()
+def backup(
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: backup.folder of the settings.")] = None,
+) -> None:
+    """Write one archive of databases, submissions, courses and secrets; the academy may run meanwhile."""
+    from academy.backup import back_up
+
+    back_up(load(), output, typer.echo)
+
+
+@app.command()
+def restore(
+    archive: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An archive that `academy backup` wrote.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Replace what is there; it is kept aside.")] = False,
+) -> None:
+    """Put an archive's state back; the academy must be stopped."""
+    from academy import backup
+
+    try:
+        kept = backup.restore(load(), archive, replace=yes, report=typer.echo)
+    except backup.TargetNotEmpty as error:
+        if not sys.stdin.isatty():
+            raise
+        typer.echo(str(error))
+        typer.confirm("Replace it?", abort=True)
+        kept = backup.restore(load(), archive, replace=True, report=typer.echo)
+    typer.echo(f"Restored.{f' What was there before lies in {kept}.' if kept else ''} Start the academy again.")
 
 
 @images_app.command("build")

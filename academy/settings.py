@@ -191,6 +191,7 @@ class Grading(_Section):
 class Backup(_Section):
     folder: AbsolutePath = Field(CHECKOUT / "data" / "backups", description="Where backups are kept.")
     keep: int = Field(14, ge=1, description="How many backups are kept.")
+    copy_to: AbsolutePath | None = Field(None, description="A second folder for each backup, e.g. on another machine's disk.")
 
 
 class Settings(BaseSettings):

@@ -80,9 +80,7 @@ def copy_apt_configuration(root: Path) -> None:
 def pip_environment() -> tuple[dict[str, str], list[str]]:
     """This machine's package indexes as variables, and the local folders they name (to mount)."""
     settings = json.loads(
-        subprocess.run(
-            [CHECKOUT / ".venv/bin/python", "-c", _PIP_SETTINGS], check=True, capture_output=True, text=True
-        ).stdout
+        subprocess.run([CHECKOUT / ".venv/bin/python", "-c", _PIP_SETTINGS], check=True, capture_output=True, text=True).stdout
     )
     variables: dict[str, str] = {}
     folders: set[str] = set()
