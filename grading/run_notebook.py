@@ -58,7 +58,9 @@ class Runner(NotebookClient):
             self.answer(cell=cell_index, count=cell.execution_count, outputs=cell.outputs)
         return cell
 
-    def output(self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int) -> NotebookNode | None:
+    def output(
+        self, outs: list[NotebookNode], msg: dict[str, Any], display_id: str | None, cell_index: int
+    ) -> NotebookNode | None:
         if not self.take(msg["content"]):
             msg = _clipped(msg)
             if msg["msg_type"] not in ("error", "execute_result"):  # these two decide about points: never lost

@@ -9,7 +9,6 @@ own, without network, token or writable system; without one it is a child proces
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import math
 import os
@@ -19,7 +18,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +30,7 @@ from nbformat import NotebookNode
 
 from academy.messages import AcademyError, message
 from academy.settings import Settings
+from grading.exchange.archive import pack_bytes
 
 Outcome = Literal["ok", "timeout", "killed", "memory", "crashed", "output-capped"]
 
@@ -40,6 +39,7 @@ HOME = "/home/jovyan"
 UID = 1000  # jovyan's in our images; Docker gives a file system in memory the mode of the folder that it covers
 MIMETYPES = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml"}
 MAX_OUTPUTS = 1000  # of one cell
+_open_boxes: list[_Box] = []
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
     limits = settings.grading
     timeout = timeout or limits.timeout
     sent = nbformat.read(folder / notebook, as_version=4)
-    archive = pack(folder)
+    archive = pack_bytes(folder)
     request = {
         "size": len(archive),
         "notebook": notebook,
@@ -112,25 +112,6 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
         text = "" if outcome == "ok" else str(message(f"grading-{outcome}", language, **values))
     _merge(sent, answers, outcome, text, str(message("grading-output-cut", language, kilobytes=limits.output_kb)))
     return Result(outcome, nbformat.writes(sent).encode(), seconds, detail, answers.cut)
-
-
-def pack(folder: Path) -> bytes:
-    """A tar.gz of the plain files below ``folder``; links and special files stay out."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=1) as tar:
-        for path in sorted(folder.rglob("*")):
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
-                continue
-            entry = tarfile.TarInfo(str(path.relative_to(folder)))
-            entry.mtime = int(path.stat().st_mtime)
-            if path.is_dir():
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(entry)
-            else:
-                entry.size, entry.mode = path.stat().st_size, 0o644
-                with path.open("rb") as file:
-                    tar.addfile(entry, file)
-    return buffer.getvalue()
 
 
 def sweep(settings: Settings) -> int:
@@ -305,9 +286,17 @@ def _make_scorable(cell: NotebookNode) -> None:
 @contextlib.contextmanager
 def _open(settings: Settings, timeout: float) -> Iterator[_Box]:
     box: _Box = _Container(settings, timeout) if settings.grading_docker else _Process(settings)
+    _open_boxes.append(box)
     try:
         yield box
     finally:
+        _open_boxes.remove(box)
+        box.close()
+
+
+def close_all() -> None:
+    """End every sandbox that this process has open."""
+    for box in list(_open_boxes):
         box.close()
 
 
@@ -342,9 +331,7 @@ class _Container:
             self.id = self.client.create_container(
                 images.image_tag("sandbox", settings),
                 name=f"{settings.academy.name}-run-{secrets.token_hex(6)}",
-                # the runner travels with every run, so that an older image cannot disagree with this supervisor
-                command=["python", "-c", RUNNER.read_text(encoding="utf-8")],
-                entrypoint=[],
+                command=["python", "-m", "grading.run_notebook"],
                 user="jovyan",
                 working_dir=HOME,
                 environment={"HOME": HOME, **_environment(settings)},
@@ -360,7 +347,7 @@ class _Container:
                     network_mode="none",
                     read_only=True,
                     tmpfs={
-                        HOME: f"rw,exec,nosuid,nodev,size={disk}m,uid={UID},gid={UID}",
+                        HOME: f"rw,exec,nosuid,nodev,size={disk}m,uid={UID}",
                         "/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777",  # noqa: S108
                     },
                     cap_drop=["ALL"],
@@ -430,7 +417,7 @@ class _Process:
 
     def __init__(self, settings: Settings) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
-        self.errors = tempfile.TemporaryFile()
+        self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), **_environment(settings)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUNNER.read_text(encoding="utf-8")],
@@ -441,7 +428,8 @@ class _Process:
             env=environment,
             start_new_session=True,
         )
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.stdin, self.fileno = self.process.stdin, self.process.stdout.fileno()
 
     def send(self, data: bytes) -> None:

@@ -1,0 +1,404 @@
+"""nbgrader's converters with our preprocessors: a submitted folder in, scores in the gradebook and feedback pages out.
+
+The worker runs this module as a child process (``python -m grading.autograde``), since nbgrader changes the working directory
+and its libraries are large: one line of JSON with the request on stdin, one with the result on stdout, the log on stderr. The
+child ends when stdin closes, so that nothing goes on grading after its worker died. Student code runs in neither: the sandbox
+has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbconvert.exporters import HTMLExporter
+from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
+from nbformat import NotebookNode
+from nbgrader.api import Assignment, Gradebook, MissingEntry
+from nbgrader.converters import Autograde, GenerateFeedback
+from nbgrader.converters.base import NbGraderException
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.nbgraderformat import SCHEMA_VERSION
+from nbgrader.preprocessors import (
+    AssignLatePenalties,
+    CheckCellMetadata,
+    ClearOutput,
+    DeduplicateIds,
+    GetGrades,
+    LimitOutput,
+    NbGraderPreprocessor,
+    OverwriteCells,
+    OverwriteKernelspec,
+    SaveAutoGrades,
+)
+from nbgrader.utils import is_grade, is_solution
+from sqlalchemy import make_url
+from traitlets.config import Config
+
+from academy.messages import AcademyError
+from academy.settings import Settings
+from grading import sandbox
+
+MAX_NOTEBOOK = 50 << 20  # bytes
+_HIDDEN = re.compile(r"^[^\n]*BEGIN HIDDEN TESTS.*?(?:^[^\n]*END HIDDEN TESTS[^\n]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
+_SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A student's score of a unit as the gradebook has it; the late penalty is already taken off."""
+
+    login: str
+    score: float
+    max_score: float
+    needs_manual: bool
+    submitted_at: datetime | None = None
+
+
+@dataclass
+class Run:
+    """One submission on its way through nbgrader; the preprocessors find it in ``_run``."""
+
+    settings: Settings
+    language: str
+    seconds: float = 0.0
+    outcomes: list[str] = field(default_factory=list)
+
+
+_run: ContextVar[Run] = ContextVar("_run")
+
+
+def gradebook_url(settings: Settings, course: str) -> str:
+    """The gradebook's URL as nbgrader can use it: with our PostgreSQL driver, and patient with SQLite's lock."""
+    url = make_url(settings.gradebook_url(course))
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        url = url.update_query_dict({"timeout": "30"})
+    return url.render_as_string(hide_password=False)
+
+
+def nbgrader_config(settings: Settings, course: str) -> Config:
+    """Everything that nbgrader needs to know about a course."""
+    config = Config()
+    config.CourseDirectory.root = str(settings.course_folder(course))
+    config.CourseDirectory.course_id = course
+    config.CourseDirectory.db_url = gradebook_url(settings, course)
+    config.CourseDirectory.groupshared = True
+    config.Autograde.force = True
+    config.Autograde.sanitize_preprocessors = [
+        ClearOutput,
+        RestoreMetadata,
+        DeduplicateIds,
+        OverwriteKernelspec,
+        RestoreCells,
+        CheckCellMetadata,
+    ]
+    config.Autograde.autograde_preprocessors = [
+        SandboxExecute,
+        ClearMetadataPreprocessor,
+        LimitOutput,
+        SaveAutoGrades,
+        AssignLatePenalties,
+        CheckCellMetadata,
+    ]
+    config.ClearMetadataPreprocessor.preserve_cell_metadata_mask = ["nbgrader"]
+    config.ClearMetadataPreprocessor.preserve_nb_metadata_mask = ["kernelspec", "language_info"]
+    config.OverwriteCells.add_missing_cells = True
+    config.GenerateFeedback.force = True
+    config.GenerateFeedback.exporter_class = HTMLExporter
+    config.GenerateFeedback.preprocessors = [GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
+    config.HTMLExporter.sanitize_html = True  # what a student's cell printed must not run in anybody's browser
+    return config
+
+
+@contextlib.contextmanager
+def gradebook(settings: Settings, course: str) -> Iterator[Gradebook]:
+    """The course's gradebook; made on first use, by one process at a time."""
+    folder = settings.course_folder(course)
+    folder.mkdir(parents=True, exist_ok=True)
+    if shutil.which("alembic") is None:  # nbgrader runs it to name a new gradebook's version
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+    with open(folder / ".gradebook.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        book = Gradebook(gradebook_url(settings, course), course)
+        book.check_course(course_id="default_course")  # which nbgrader's preprocessors open; two at once could not make it
+        url = make_url(settings.gradebook_url(course))
+        if url.get_backend_name() == "sqlite" and url.database:
+            with contextlib.suppress(PermissionError):  # the group of the course's grading servers writes it too
+                os.chmod(url.database, 0o664)
+    with book:
+        yield book
+
+
+def scores(settings: Settings, course: str, unit: str | None = None) -> dict[str, list[Score]]:
+    """What the gradebook says now, manual scores included: unit -> its students' scores, clamped to what can be earned."""
+    if not _has_gradebook(settings, course):
+        return {}
+    with gradebook(settings, course) as book:
+        units = [unit] if unit else [assignment.name for assignment in book.assignments]
+        return {
+            name: [_score(submission) for submission in book.assignment_submissions(name)]
+            for name in units
+            if _known(book, name)
+        }
+
+
+def set_due_date(settings: Settings, course: str, unit: str, due_at: datetime | None) -> None:
+    """Tell nbgrader when a unit is due, where it knows the unit."""
+    if not _has_gradebook(settings, course):
+        return
+    with gradebook(settings, course) as book:
+        if _known(book, unit):
+            book.update_or_create_assignment(unit, duedate=due_at.replace(tzinfo=None) if due_at else None)
+
+
+def grade(settings: Settings, course: str, unit: str, login: str, name: str = "", language: str = "") -> dict[str, Any]:
+    """Autograde ``submitted/LOGIN/UNIT`` into the gradebook.
+
+    Returns ``score``, ``max_score``, ``needs_manual``, ``seconds`` in the sandbox and the sandbox's ``outcomes``.
+
+    Raises:
+        AcademyError: it cannot be graded; says why.
+    """
+    folder = settings.course_folder(course) / "submitted" / login / unit
+    with gradebook(settings, course) as book:
+        if not _known(book, unit):
+            raise AcademyError("grading-no-source", course=course, unit=unit)
+        for notebook in book.find_assignment(unit).notebooks:
+            check_notebook(folder / f"{notebook.name}.ipynb")
+        book.update_or_create_student(login, **({"first_name": name} if name else {}))
+    run = Run(settings, language or settings.academy.language)
+    _run.set(run)
+    _convert(Autograde, settings, course, unit, login)
+    with gradebook(settings, course) as book:
+        score = asdict(_score(book.find_submission(unit, login)))
+    del score["submitted_at"], score["login"]
+    return {**score, "seconds": run.seconds, "outcomes": run.outcomes}
+
+
+def feedback(settings: Settings, course: str, unit: str, login: str, language: str = "") -> dict[str, Any]:
+    """Write ``feedback/LOGIN/UNIT/*.html`` from ``autograded/LOGIN/UNIT`` and the gradebook. Returns the score in it."""
+    root = settings.course_folder(course)
+    if not (root / "autograded" / login / unit).is_dir():
+        raise AcademyError("grading-not-graded", 409)
+    _run.set(Run(settings, language or settings.academy.language))
+    _convert(GenerateFeedback, settings, course, unit, login)
+    pages = [f"{notebook.stem}.html" for notebook in sorted((root / "autograded" / login / unit).glob("*.ipynb"))]
+    for page in (root / "feedback" / login / unit / name for name in pages):
+        page.write_text(_SCRIPT.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+    with gradebook(settings, course) as book:
+        score = asdict(_score(book.find_submission(unit, login)))
+    del score["submitted_at"], score["login"]
+    return {**score, "pages": pages}
+
+
+def execute(settings: Settings, folder: str, language: str = "") -> dict[str, Any]:
+    """Run every notebook that lies in ``folder`` in the sandbox and replace it by what came out."""
+    seconds, outcomes = 0.0, []
+    for path in sorted(Path(folder).glob("*.ipynb")):
+        check_notebook(path)
+        result = sandbox.run(settings, path.parent, path.name, language)
+        path.write_bytes(result.notebook)
+        seconds += result.seconds
+        outcomes.append(result.outcome)
+    return {"seconds": seconds, "outcomes": outcomes}
+
+
+def check_notebook(path: Path) -> None:
+    """Raises AcademyError when nbgrader could not even open it."""
+    if not path.is_file() or path.is_symlink():
+        raise AcademyError("grading-notebook-missing", notebook=path.name)
+    try:
+        if path.stat().st_size > MAX_NOTEBOOK:
+            raise ValueError("too large")
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # nbformat raises whatever the damage leads to
+        raise AcademyError("grading-notebook-unreadable", notebook=path.name) from error
+
+
+class RestoreMetadata(NbGraderPreprocessor):
+    """Puts back what the gradebook knows of each cell; of what a student wrote into metadata only known ids are read."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        about = resources["nbgrader"]
+        nb.metadata = NotebookNode({key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata})
+        with Gradebook(about["db_url"]) as book:
+            known = _metadata(book.find_notebook(about["notebook"], about["assignment"]))
+        for cell in nb.cells:
+            mine = cell.metadata.get("nbgrader")
+            grade_id = mine.get("grade_id") if isinstance(mine, dict) else None
+            metadata = known.get(grade_id) if isinstance(grade_id, str) else None
+            cell.metadata = NotebookNode({"nbgrader": NotebookNode(metadata)} if metadata else {})
+        return nb, resources
+
+
+def _metadata(notebook: Any) -> dict[str, dict[str, Any]]:
+    points = {cell.name: cell.max_score for cell in [*notebook.grade_cells, *notebook.task_cells]}
+    graded = {cell.name for cell in notebook.grade_cells}
+    solutions = {cell.name for cell in notebook.solution_cells}
+    tasks = {cell.name for cell in notebook.task_cells}
+    return {
+        cell.name: {
+            "schema_version": SCHEMA_VERSION,
+            "grade_id": cell.name,
+            "cell_type": cell.cell_type,
+            "locked": cell.locked,
+            "checksum": cell.checksum,
+            "grade": cell.name in graded,
+            "solution": cell.name in solutions,
+            "task": cell.name in tasks,
+            **({"points": points[cell.name]} if cell.name in points else {}),
+        }
+        for cell in notebook.source_cells
+    }
+
+
+class RestoreCells(OverwriteCells):
+    """OverwriteCells, which also finds a place for a missing cell whose neighbour is missing too."""
+
+    def add_missing_grade_cells(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        source = self.gradebook.find_notebook(self.notebook_id, self.assignment_id)
+        grade_cells = {cell.name: cell for cell in source.grade_cells}
+        solutions = {cell.name for cell in source.solution_cells}
+        place = 0
+        for cell in source.source_cells:
+            here = next(
+                (i for i, c in enumerate(nb.cells) if c.metadata.get("nbgrader", {}).get("grade_id") == cell.name), None
+            )
+            if here is not None:
+                place = here + 1
+            elif cell.name in grade_cells:
+                self.log.warning("Missing grade cell %s, adding it", cell.name)
+                points = grade_cells[cell.name].max_score
+                nb.cells.insert(place, self.missing_cell_transform(cell, points, is_solution=cell.name in solutions))
+                place += 1
+        return nb, resources
+
+
+class SandboxExecute(NbGraderPreprocessor):
+    """In place of nbgrader's Execute: the notebook and its folder go to the sandbox, outputs come back."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        run = _run.get()
+        folder, name = Path(resources["metadata"]["path"]), f"{resources['nbgrader']['notebook']}.ipynb"
+        result = sandbox.run(run.settings, folder, name, run.language)
+        run.seconds += result.seconds
+        run.outcomes.append(result.outcome)
+        if result.outcome != "ok":
+            self.log.warning("The run of %s ended: %s %s", name, result.outcome, result.detail)
+        return nbformat.reads(result.notebook.decode("utf-8"), as_version=4), resources
+
+
+class HideTests(NbGraderPreprocessor):
+    """Takes out of a student's pages what they must not see: hidden tests, their output, and tracebacks of tests."""
+
+    def preprocess_cell(self, cell: NotebookNode, resources: dict[str, Any], index: int) -> tuple[NotebookNode, dict[str, Any]]:
+        if cell.cell_type != "code":
+            return cell, resources
+        note = "# 숨은 테스트가 여기서 실행됐어요.\n" if _run.get().language == "ko" else "# Hidden tests ran here.\n"
+        cell.source, hidden = _HIDDEN.subn(note, cell.source)
+        if hidden or (is_grade(cell) and not is_solution(cell)):
+            cell.outputs = [output for output in cell.outputs if output.output_type == "error" or not hidden]
+            for output in cell.outputs:
+                if output.output_type == "error":
+                    output.traceback = [f"{output.ename}: {output.evalue}"]
+        return cell, resources
+
+
+def _convert(converter: type[Any], settings: Settings, course: str, unit: str, login: str) -> None:
+    config = nbgrader_config(settings, course)
+    config.CourseDirectory.assignment_id = unit
+    config.CourseDirectory.student_id = login
+    errors = _Errors()
+    logger = logging.getLogger("traitlets")
+    logger.addHandler(errors)
+    os.umask(0o002)
+    try:
+        converter(coursedir=CourseDirectory(config=config), config=config).start()
+    except NbGraderException as error:
+        raise AcademyError("grading-failed", 500, reason=errors.reason or str(error)) from error
+    finally:
+        logger.removeHandler(errors)
+
+
+class _Errors(logging.Handler):
+    """Keeps the last line of the first error that a converter logs: nbgrader's own exception only refers to it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.reason = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage().strip()
+        if text.startswith("Traceback") or not self.reason:
+            self.reason = text.splitlines()[-1][:500] if text else ""
+
+
+def _score(submission: Any) -> Score:
+    most = float(submission.max_score or 0)
+    score = float(submission.score or 0) - float(submission.late_submission_penalty or 0)
+    return Score(
+        submission.student.id, min(max(score, 0.0), most), most, bool(submission.needs_manual_grade), submission.timestamp
+    )
+
+
+def _known(book: Gradebook, unit: str) -> bool:
+    try:
+        assignment: Assignment = book.find_assignment(unit)
+    except MissingEntry:
+        return False
+    return bool(assignment.notebooks)
+
+
+def _has_gradebook(settings: Settings, course: str) -> bool:
+    url = make_url(settings.gradebook_url(course))
+    return url.get_backend_name() != "sqlite" or bool(url.database and Path(url.database).exists())
+
+
+ACTIONS = {"grade": grade, "feedback": feedback, "execute": execute}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    request = json.loads(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    started = time.monotonic()
+    try:
+        settings = Settings(**request["settings"])
+        result = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}
+    except AcademyError as error:
+        result = {"error": error.key, "values": {key: str(value) for key, value in error.values.items()}}
+    except Exception as error:
+        traceback.print_exc()
+        result = {"error": "grading-failed", "values": {"reason": f"{type(error).__name__}: {error}"[:500]}}
+    answers.write(json.dumps({**result, "total": time.monotonic() - started}) + "\n")
+    answers.flush()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    sandbox.close_all()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

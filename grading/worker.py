@@ -1,0 +1,375 @@
+"""Takes jobs from the table and does them; any number of workers may share one table.
+
+A worker claims a job for ``CLAIM_SECONDS`` and renews the claim while it works. A claim that runs out (the worker was killed)
+is taken up again, by anybody, ``ATTEMPTS`` times. A job's result is recorded in one transaction, by whoever holds its claim.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+from sqlalchemy import and_, exists, func, or_, select, text, update
+from sqlalchemy.orm import Session, aliased
+
+from academy.database import Database, now
+from academy.messages import AcademyError
+from academy.people import Person
+from academy.settings import Settings
+from grading import sandbox
+from grading.exchange import archive
+from grading.exchange.store import Store
+from grading.operations import collect_submission
+from grading.records import Feedback, Grade, Job, Submission, record
+
+CLAIM_SECONDS = 60.0
+HEARTBEAT_SECONDS = 15.0
+ATTEMPTS = 3
+POLL_SECONDS = 0.5
+NBGRADER_SECONDS = 120.0  # allowed beyond the sandbox's own time
+_log = logging.getLogger("academy.worker")
+
+
+class Lost(Exception):
+    """The claim is gone: cancelled, or another worker has the job now."""
+
+
+class Stopped(Exception):
+    """This worker is to stop."""
+
+
+def main(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    worker = Worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop.set())
+    worker.run()
+
+
+def alive(settings: Settings) -> bool:
+    """Whether a worker of this deployment runs on this machine."""
+    with _lock_file(settings) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def _lock_file(settings: Settings) -> Iterator[TextIO]:
+    settings.data.mkdir(parents=True, exist_ok=True)
+    with open(settings.data / "worker.lock", "a") as file:
+        yield file
+
+
+class Worker:
+    """``settings.grading.workers`` threads that each claim, do and record one job at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"[-64:]
+        self.database = Database(settings.database_url)
+        self.store = Store(settings)
+        self.stop = threading.Event()
+
+    def run(self, jobs: list[str] | None = None) -> None:
+        """Work until stopped, or until none of ``jobs`` is left to do."""
+        with _lock_file(self.settings) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            with contextlib.suppress(Exception):  # Docker may be down; each job says so
+                sandbox.sweep(self.settings)
+            _log.info("worker %s started", self.name)
+            threads = [threading.Thread(target=self._loop, args=(jobs,)) for _ in range(self.settings.grading.workers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.5)
+            _log.info("worker %s stopped", self.name)
+        self.database.close()
+
+    def _loop(self, jobs: list[str] | None) -> None:
+        while not self.stop.is_set():
+            try:
+                job = self.claim()
+                if job is not None:
+                    self.work(job)
+                elif jobs is not None and not self._left(jobs):
+                    return
+                else:
+                    self.stop.wait(POLL_SECONDS)
+            except Exception:
+                _log.exception("the worker met an error and goes on")
+                self.stop.wait(5)
+
+    def _left(self, jobs: list[str]) -> bool:
+        with self.database.read() as session:
+            return bool(session.scalar(select(func.count()).where(Job.id.in_(jobs), Job.state.in_(("queued", "running")))))
+
+    def claim(self) -> Job | None:
+        """The next job: highest priority, then the newest submission; never two of one student's unit at once."""
+        with self.database.write() as session:
+            if not self.database.sqlite:  # two claims at once could each take a job of the same student
+                session.execute(text("SELECT pg_advisory_xact_lock(hashtext('academy-jobs'))"))
+            values = {
+                "state": "running",
+                "claimed_by": self.name,
+                "claim_expires_at": now() + timedelta(seconds=CLAIM_SECONDS),
+                "attempts": Job.attempts + 1,
+            }
+            statement = update(Job).where(Job.id == _next_job()).values(values).returning(Job)
+            job = session.scalars(statement, execution_options={"synchronize_session": False}).one_or_none()
+            if job is None:
+                return None
+            if job.attempts > ATTEMPTS:
+                error = AcademyError("grading-attempts", attempts=ATTEMPTS)
+                job.state, job.error, job.finished_at = "failed", self._say(error), now()
+                return None
+            job.phases = {**job.phases, "queued": round((now() - job.created_at).total_seconds(), 3)}
+            return job
+
+    def work(self, job: Job) -> None:
+        """Do a claimed job and record how it went."""
+        _log.info("%s %s %s/%s started", job.kind, job.id, job.course, job.unit)
+        phases = dict(job.phases)
+        try:
+            {"grade": self._grade, "feedback": self._feedback, "execute": self._execute}[job.kind](job, phases)
+        except Lost:
+            _log.warning("%s: the claim is gone", job.id)
+        except Stopped:
+            self._put_back(job)
+        except Exception as error:
+            if not isinstance(error, AcademyError):
+                _log.exception("%s failed", job.id)
+                error = AcademyError("grading-failed", 500, reason=f"{type(error).__name__}: {error}"[:500])
+            _log.warning("%s failed: %s", job.id, error)
+            with contextlib.suppress(Lost), self.database.write() as session:
+                self._finish(session, job, phases, "failed", self._say(error))
+        else:
+            _log.info("%s done", job.id)
+
+    def _grade(self, job: Job, phases: dict[str, float]) -> None:
+        submission, name = self._submission(job)
+        started = time.monotonic()
+        folder = collect_submission(self.settings, submission)
+        phases["collect"] = _since(started)
+        arguments = {
+            "course": job.course,
+            "unit": job.unit,
+            "login": submission.login,
+            "name": name,
+            "language": submission.language,
+        }
+        result = self._child(job, "grade", arguments, len(list(folder.glob("*.ipynb"))), phases)
+        started = time.monotonic()
+        most = float(result["max_score"])
+        score = min(max(float(result["score"]), 0.0), most)
+        with self.database.write() as session:
+            phases["record"] = _since(started)
+            self._finish(session, job, phases, "done", self._explain(result["outcomes"]))
+            session.merge(
+                Grade(
+                    submission_id=submission.id,
+                    score=score,
+                    max_score=most,
+                    needs_manual=bool(result["needs_manual"]),
+                    graded_at=now(),
+                )
+            )
+            detail = {"submission": submission.id, "score": score, "max_score": most, "outcomes": result["outcomes"]}
+            record(session, job.requested_by, "grade", job.course, job.unit, submission.login, **detail)
+
+    def _feedback(self, job: Job, phases: dict[str, float]) -> None:
+        submission, _ = self._submission(job)
+        with self.database.read() as session:
+            if _last_graded(session, submission) != submission.id:
+                raise AcademyError("grading-not-graded", 409)
+        arguments = {"course": job.course, "unit": job.unit, "login": submission.login, "language": submission.language}
+        result = self._child(job, "feedback", arguments, 0, phases)
+        folder = self.settings.course_folder(job.course) / "feedback" / submission.login / job.unit
+        sha256 = self.store.put(_pack(folder, result["pages"]))
+        score, most = float(result["score"]), float(result["max_score"])
+        with self.database.write() as session:
+            self._finish(session, job, phases, "done", None)
+            session.merge(
+                Feedback(
+                    submission_id=submission.id,
+                    sha256=sha256,
+                    score=score,
+                    max_score=most,
+                    released_at=now(),
+                    released_by=job.requested_by,
+                )
+            )
+            grade = session.get_one(Grade, submission.id)
+            grade.score, grade.max_score, grade.needs_manual = score, most, bool(result["needs_manual"])
+            detail = {"submission": submission.id, "score": score, "max_score": most, "sha256": sha256}
+            record(session, job.requested_by, "feedback", job.course, job.unit, submission.login, **detail)
+
+    def _execute(self, job: Job, phases: dict[str, float]) -> None:
+        assert job.payload_sha256
+        with tempfile.TemporaryDirectory(prefix="academy-execute-") as scratch:
+            folder = Path(scratch)
+            self.store.unpack(job.payload_sha256, folder)
+            arguments = {"folder": scratch, "language": self._language_of(job.requested_by)}
+            result = self._child(job, "execute", arguments, len(list(folder.glob("*.ipynb"))), phases)
+            sha256 = self.store.put(archive.pack_bytes(folder))
+        with self.database.write() as session:
+            self._finish(session, job, phases, "done", self._explain(result["outcomes"]), result_sha256=sha256)
+
+    def _child(
+        self, job: Job, action: str, arguments: dict[str, Any], notebooks: int, phases: dict[str, float]
+    ) -> dict[str, Any]:
+        """Run ``grading.autograde`` as a child process; keep the claim while it works."""
+        limit = notebooks * (self.settings.grading.timeout + 10) + NBGRADER_SECONDS
+        request = {"settings": self.settings.model_dump(mode="json"), "action": action, "arguments": arguments}
+        with tempfile.TemporaryFile() as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "grading.autograde"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            )
+            assert child.stdin is not None
+            assert child.stdout is not None
+            try:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.write(json.dumps(request).encode() + b"\n")
+                    child.stdin.flush()
+                self._watch(job, child, time.monotonic() + limit)
+                answer = child.stdout.readline()
+            finally:
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()  # ends it, and its sandbox with it
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(20)
+                child.kill()
+                child.wait()
+                child.stdout.close()
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
+            tail = log.read().decode("utf-8", "replace").strip()
+        if not answer:
+            _log.error("%s: the child ended with %s: %s", job.id, child.returncode, tail)
+            raise AcademyError("grading-failed", 500, reason=f"nbgrader ended with status {child.returncode}")
+        result = json.loads(answer)
+        if "error" in result:
+            _log.warning("%s: %s", job.id, tail)
+            raise AcademyError(result["error"], **result["values"])
+        ran = float(result["ok"].get("seconds", 0.0))
+        if notebooks:
+            phases["run"] = round(ran, 3)
+        phases["nbgrader"] = round(float(result["total"]) - ran, 3)
+        ok: dict[str, Any] = result["ok"]
+        return ok
+
+    def _watch(self, job: Job, child: subprocess.Popen[bytes], deadline: float) -> None:
+        beat = time.monotonic() + HEARTBEAT_SECONDS
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(0.1)
+                return
+            if self.stop.is_set():
+                raise Stopped
+            if time.monotonic() > deadline:
+                raise AcademyError("grading-failed", 500, reason="nbgrader did not finish in time")
+            if time.monotonic() > beat:
+                beat = time.monotonic() + HEARTBEAT_SECONDS
+                self._renew(job)
+
+    def _renew(self, job: Job) -> None:
+        with self.database.write() as session:
+            values = {"claim_expires_at": now() + timedelta(seconds=CLAIM_SECONDS)}
+            if not self._update(session, job, values):
+                raise Lost
+
+    def _put_back(self, job: Job) -> None:
+        """Give a job back unfinished; the attempt does not count."""
+        with self.database.write() as session:
+            values = {"state": "queued", "claimed_by": None, "claim_expires_at": None, "attempts": Job.attempts - 1}
+            self._update(session, job, values)
+        _log.info("%s put back", job.id)
+
+    def _finish(
+        self, session: Session, job: Job, phases: dict[str, float], state: str, error: str | None, **values: Any
+    ) -> None:
+        """Record the end of a job, if it is still ours. Raises Lost, which undoes the caller's transaction."""
+        values |= {"state": state, "error": error, "phases": phases, "finished_at": now(), "claim_expires_at": None}
+        if not self._update(session, job, values):
+            raise Lost
+
+    def _update(self, session: Session, job: Job, values: dict[str, Any]) -> bool:
+        mine = and_(Job.id == job.id, Job.claimed_by == self.name, Job.state == "running")
+        statement = update(Job).where(mine).values(values).returning(Job.id)
+        return session.execute(statement, execution_options={"synchronize_session": False}).one_or_none() is not None
+
+    def _submission(self, job: Job) -> tuple[Submission, str]:
+        with self.database.read() as session:
+            submission = session.get_one(Submission, job.submission_id)
+            person = session.get(Person, submission.login)
+            return submission, person.name if person else ""
+
+    def _language_of(self, login: str) -> str:
+        with self.database.read() as session:
+            person = session.get(Person, login)
+            return (person.language if person else None) or self.settings.academy.language
+
+    def _say(self, error: AcademyError) -> str:
+        return str(error.message(self.settings.academy.language))
+
+    def _explain(self, outcomes: list[str]) -> str | None:
+        """What staff should know about a run that was graded but did not end well."""
+        limits = self.settings.grading
+        values = {"seconds": f"{limits.timeout:g}", "megabytes": limits.memory_mb}
+        texts = [self._say(AcademyError(f"grading-{outcome}", **values)) for outcome in outcomes if outcome != "ok"]
+        return "\n".join(texts) or None
+
+
+def _next_job() -> Any:
+    other, theirs = aliased(Job), aliased(Submission)
+    due = or_(Job.state == "queued", and_(Job.state == "running", Job.claim_expires_at < now()))
+    busy = and_(other.state == "running", other.claim_expires_at >= now())
+    first = and_(Job.kind == "feedback", other.kind == "grade", other.state.in_(("queued", "running")))
+    same = and_(theirs.course == Submission.course, theirs.unit == Submission.unit, theirs.login == Submission.login)
+    blocked = exists().where(other.id != Job.id, other.submission_id == theirs.id, same, or_(busy, first))
+    return (
+        select(Job.id)
+        .outerjoin(Submission, Job.submission_id == Submission.id)
+        .where(due, ~blocked)
+        .order_by(Job.priority.desc(), func.coalesce(Submission.received_at, Job.created_at).desc(), Job.id.desc())
+        .limit(1)
+        .with_for_update(skip_locked=True, of=Job)
+        .scalar_subquery()
+    )
+
+
+def _last_graded(session: Session, submission: Submission) -> str | None:
+    same = and_(
+        Submission.course == submission.course, Submission.unit == submission.unit, Submission.login == submission.login
+    )
+    query = select(Grade.submission_id).join(Submission, Grade.submission_id == Submission.id).where(same)
+    return session.scalars(query.order_by(Grade.graded_at.desc()).limit(1)).first()
+
+
+def _pack(folder: Path, names: list[str]) -> bytes:
+    buffer = io.BytesIO()
+    archive.pack(folder, buffer, lambda _, found: [name for name in found if name not in names])
+    return buffer.getvalue()
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
