@@ -144,9 +144,7 @@ def back_up(settings: Settings, folder: Path | None = None, report: Report = pri
             _copy(path, settings.backup.copy_to)
             _keep_newest(settings, settings.backup.copy_to, if_ours=True)
     except OSError as error:
-        raise BackupError(
-            f"The backup could not be written: {error}. Check the folder's owner and the disk's space."
-        ) from error
+        raise BackupError(f"The backup could not be written: {error}. Check the folder's owner and disk space.") from error
     report(f"{path}: {path.stat().st_size / 1e6:,.1f} MB, {len(manifest.files)} files")
     if manifest.problems:
         raise IncompleteBackup(path, manifest.problems)
@@ -181,7 +179,7 @@ class _Writer:
     """Adds members to the archive and notes their size and digest in the manifest."""
 
     def __init__(self, file: IO[bytes], manifest: Manifest) -> None:
-        self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+        self.tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
         self.manifest = manifest
 
     def folder(self, path: Path, member: str) -> None:
@@ -266,10 +264,10 @@ def _snapshot(source: Source, copy: Path) -> Iterator[Connection]:
 
 def _copy_sqlite(file: Path, copy: Path) -> None:
     try:
-        with _closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=60)) as source:
-            with _closing(sqlite3.connect(copy)) as target:
-                source.backup(target)
-                target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
+        writable = sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=60)
+        with _closing(writable) as source, _closing(sqlite3.connect(copy)) as target:
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
     except sqlite3.Error as error:
         raise BackupError(f"The database {file} cannot be copied: {error}.") from error
 
@@ -430,9 +428,7 @@ def unpack(archive: Path, staging: Path) -> Manifest:
                 else:
                     raise BackupError(f"{archive} is not a backup: {info.name!r} is neither a file nor a folder.")
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise BackupError(
-            f"{archive} is damaged or not a backup: {error}. Take another backup; nothing was changed."
-        ) from error
+        raise BackupError(f"{archive} is damaged or not a backup: {error}. Nothing was changed; take another.") from error
     for path, info in reversed(folders):
         _own(path, info)
     return _checked(archive, found, last)
@@ -441,16 +437,14 @@ def unpack(archive: Path, staging: Path) -> Manifest:
 def _checked(archive: Path, found: dict[str, dict[str, Any]], last: dict[str, bytes]) -> Manifest:
     raw = last.get(MANIFEST, b"")
     if hashlib.sha256(raw).hexdigest().encode() != last.get(f"{MANIFEST}.sha256"):
-        raise BackupError(
-            f"{archive} is damaged: its manifest is missing or changed. Take another backup; nothing was changed."
-        )
+        raise BackupError(f"{archive} is damaged: its manifest is missing or changed. Nothing was changed; take another.")
     manifest = Manifest.parse(raw)
     wrong = [name for name, facts in manifest.files.items() if found.get(name) != facts]
     wrong += [name for name in found if name not in manifest.files]
     if wrong:
         raise BackupError(
             f"{archive} is damaged: {len(wrong)} files differ from its manifest, the first {wrong[0]!r}. "
-            "Take another backup; nothing was changed."
+            "Nothing was changed; take another."
         )
     return manifest
 
