@@ -1,0 +1,1 @@
+"""Courses as files: reading them, building nbgrader's sources from them, and proving them."""

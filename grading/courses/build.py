@@ -1,0 +1,210 @@
+"""Makes nbgrader's sources and releases from a unit's one source, in both languages.
+
+``source/<unit>/`` and ``release/<unit>/`` are Korean, ``source.en/`` and ``release.en/`` English. Code and answer cells, which
+alone carry nbgrader's metadata, are the same in both, so one gradebook serves both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from academy.settings import Settings
+from grading.courses import catalogue
+from grading.courses.catalogue import Course, CourseError, Unit
+
+LANGUAGES = ("ko", "en")
+ANSWER = "여기에 답을 쓰세요. / Write your answer here."
+FORMAT = 3  # counts up when what this module writes changes
+_FOLDERS = ("source", "source.en", "release", "release.en", "submitted", "autograded", "feedback")
+_KINDS = {
+    "solution": {"grade": False, "locked": False, "solution": True, "task": False},
+    "test": {"grade": True, "locked": True, "solution": False, "task": False},
+    "manual": {"grade": True, "locked": False, "solution": True, "task": False},
+    "locked": {"grade": False, "locked": True, "solution": False, "task": False},
+}
+
+
+def build(settings: Settings, course: str | None = None, unit: str | None = None) -> list[tuple[str, str]]:
+    """Build what has changed of all courses, one course or one unit; returns the (course, unit) pairs that were built.
+
+    Raises:
+        CourseError: a course or a unit's source is wrong; the message says where.
+    """
+    built = []
+    for found in [catalogue.course(settings, course)] if course else catalogue.courses(settings):
+        prepare_folder(settings, found.id)
+        for wanted in [found.unit(unit)] if unit else found.units:
+            if _build_unit(settings, found, wanted):
+                built.append((found.id, wanted.id))
+    return built
+
+
+def source(settings: Settings, course: Course, unit: Unit, language: str) -> Path:
+    """The folder of a built unit's nbgrader source."""
+    return settings.course_folder(course.id) / _suffixed("source", language) / unit.id
+
+
+def release(settings: Settings, course: Course, unit: Unit, language: str) -> Path:
+    """The folder of a built unit's student version."""
+    return settings.course_folder(course.id) / _suffixed("release", language) / unit.id
+
+
+def _suffixed(name: str, language: str) -> str:
+    return name if language == "ko" else f"{name}.{language}"
+
+
+def staff_gid(settings: Settings) -> int:
+    """The group that owns course folders: grading servers join it."""
+    return settings.grading.staff_gid if os.geteuid() == 0 else os.getegid()
+
+
+def prepare_folder(settings: Settings, course: str) -> Path:
+    """Make nbgrader's course directory, owned by the group that grading servers join."""
+    folder = settings.course_folder(course)
+    for path in [folder, *(folder / name for name in _FOLDERS)]:
+        if not path.is_dir():
+            path.mkdir(parents=True)
+        if path.stat().st_uid == os.geteuid():
+            if os.geteuid() == 0:
+                os.chown(path, -1, staff_gid(settings))
+            path.chmod(0o2770)
+    return folder
+
+
+def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode:
+    """A unit's source notebook in one language, with solutions and hidden tests.
+
+    Raises:
+        CourseError: a cell without an id, an id twice, an unknown kind, a test without points.
+    """
+    cells, seen = [], set()
+    for number, cell in enumerate(jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells, 1):
+        metadata = dict(cell.metadata)
+        identity, kind, spoken = metadata.get("id"), metadata.get("kind"), metadata.get("lang")
+        if not identity:
+            raise _wrong(unit, f"cell {number} has no id")
+        if (identity, spoken) in seen:
+            raise _wrong(unit, f"the id {identity!r} stands twice")
+        if kind is not None and kind not in _KINDS:
+            raise _wrong(unit, f"cell {identity!r}: kind {kind!r} is none of {', '.join(_KINDS)}")
+        if kind in ("test", "manual") and not isinstance(metadata.get("points"), int | float):
+            raise _wrong(unit, f"cell {identity!r} needs points")
+        seen.add((identity, spoken))
+        if spoken not in (None, language):
+            continue
+        cells.append(_cell(cell, identity, kind, metadata))
+    return new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            "language_info": {"name": "python"},
+            "academy": {"course": course_id, "unit": unit.id, "language": language},
+        },
+    )
+
+
+def _cell(cell: Any, identity: str, kind: str | None, metadata: dict[str, Any]) -> nbformat.NotebookNode:
+    made = (new_code_cell if cell.cell_type == "code" else new_markdown_cell)(cell.source, id=identity)
+    if kind:
+        made.metadata["nbgrader"] = {"schema_version": 3, "grade_id": identity, **_KINDS[kind]}
+        if "points" in metadata:
+            made.metadata["nbgrader"]["points"] = metadata["points"]
+    return made
+
+
+def _wrong(unit: Unit, problem: str) -> CourseError:
+    return CourseError("course-file-wrong", file=unit.source, problem=problem)
+
+
+def messages(unit: Unit, language: str) -> dict[str, str]:
+    """The unit's messages in one language."""
+    path = unit.folder / "messages.toml"
+    if not path.is_file():
+        return {}
+    try:
+        return {key: texts[language] for key, texts in tomllib.loads(path.read_text(encoding="utf-8")).items()}
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise CourseError("course-file-wrong", file=path, problem=f"{error!r}") from error
+
+
+def _extra_files(unit: Unit) -> list[Path]:
+    """Data, pictures and modules that go along with the notebook; mistakes and the source stay here."""
+    skip = {"mistakes", "__pycache__"}
+    files = (path for path in sorted(unit.folder.rglob("*")) if path.is_file())
+    own = {unit.source.name, "messages.toml"}
+    return [f for f in files if not skip & set(f.relative_to(unit.folder).parts) and f.name not in own]
+
+
+def _digest(unit: Unit) -> str:
+    digest = hashlib.sha256(str(FORMAT).encode())
+    for path in [unit.source, unit.folder / "messages.toml", *_extra_files(unit)]:
+        if path.is_file():
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _build_unit(settings: Settings, course: Course, unit: Unit) -> bool:
+    stamp = settings.course_folder(course.id) / f".built-{unit.id}"
+    digest = _digest(unit)
+    if stamp.is_file() and stamp.read_text() == digest and release(settings, course, unit, "en").is_dir():
+        return False
+    for language in LANGUAGES:
+        folder = source(settings, course, unit, language)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        nbformat.write(notebook(unit, course.id, language), folder / f"{unit.id}.ipynb")
+        texts = json.dumps(messages(unit, language), ensure_ascii=False, indent=1)
+        (folder / "messages.json").write_text(texts + "\n", encoding="utf-8")
+        for path in _extra_files(unit):
+            target = folder / path.relative_to(unit.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+        _generate(settings, course, unit, language)
+    _share(settings, settings.course_folder(course.id), unit)
+    stamp.write_text(digest)
+    return True
+
+
+def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> None:
+    """nbgrader's generate_assignment; only the Korean version tells the gradebook, since both have the same cells."""
+    from nbgrader.apps import NbGraderAPI
+
+    from grading.autograde import nbgrader_config
+
+    config = nbgrader_config(settings, course.id)
+    config.CourseDirectory.source_directory = _suffixed("source", language)
+    config.CourseDirectory.release_directory = _suffixed("release", language)
+    config.ClearSolutions.text_stub = ANSWER
+    config.GenerateAssignment.no_database = language != "ko"
+    config.GenerateAssignment.force = True
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
+    api = NbGraderAPI(config=config)
+    result = api.generate_assignment(unit.id, force=True)
+    if not result["success"]:
+        problem = result.get("error") or result.get("log", "")
+        raise CourseError("course-file-wrong", file=unit.source, problem=str(problem)[-2000:])
+
+
+def _share(settings: Settings, folder: Path, unit: Unit) -> None:
+    """Let the staff's group read and write what was built."""
+    roots = [folder / name / unit.id for name in _FOLDERS[:4]] + [folder / "gradebook.db"]
+    for root in roots:
+        for path in [root, *root.rglob("*")] if root.is_dir() else [root]:
+            if path.exists() and path.stat().st_uid == os.geteuid():
+                if os.geteuid() == 0:
+                    os.chown(path, -1, staff_gid(settings))
+                path.chmod(0o2770 if path.is_dir() else 0o660)
+
+
+__all__ = ["ANSWER", "LANGUAGES", "build", "messages", "notebook", "prepare_folder", "release", "source", "staff_gid"]

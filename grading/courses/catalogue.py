@@ -1,0 +1,126 @@
+"""What courses and units there are, read from ``courses/<course>/course.toml`` at each call.
+
+A course or a unit is added by adding files; nothing needs a restart.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from academy.messages import AcademyError
+from academy.settings import Name, Settings, Text
+
+
+class CourseError(AcademyError):
+    """A course or unit cannot be used; the message names the file and what is wrong with it."""
+
+
+class Unit(BaseModel):
+    """A unit as ``course.toml`` declares it; ``folder`` holds its source, mistakes, messages and data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Name = Field(description="Folder and nbgrader assignment name.")
+    number: str = Field(pattern=r"^\d+\.\d+$", description="What people call it, e.g. 1.1.")
+    title: Text
+    summary: Text = Text(ko="", en="")
+    hours: float = Field(gt=0, description="Hours a learner needs.")
+    after: list[str] = Field(default_factory=list, description="Numbers or ids of the units that come before.")
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def source(self) -> Path:
+        return self.folder / f"{self.id}.py"
+
+
+class _CourseFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: Text
+    description: Text = Text(ko="", en="")
+    units: list[Unit] = Field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Course:
+    """An ordered set of units."""
+
+    id: str
+    title: Text
+    description: Text
+    units: list[Unit]
+    folder: Path
+
+    def unit(self, wanted: str) -> Unit:
+        """A unit by id or number.
+
+        Raises:
+            CourseError: there is none.
+        """
+        for unit in self.units:
+            if wanted in (unit.id, unit.number):
+                return unit
+        known = ", ".join(f"{unit.number} {unit.id}" for unit in self.units)
+        raise CourseError("unit-unknown", 404, unit=wanted, course=self.id, known=known)
+
+
+def courses(settings: Settings) -> list[Course]:
+    """All courses that can be read, in the order of their first unit's number; see ``problems`` for the others."""
+    found = [course for course in map(_try, _folders(settings)) if isinstance(course, Course)]
+    return sorted(found, key=lambda course: [_number(unit.number) for unit in course.units[:1]])
+
+
+def problems(settings: Settings) -> list[CourseError]:
+    """What is wrong with the courses that cannot be read."""
+    return [problem for problem in map(_try, _folders(settings)) if isinstance(problem, CourseError)]
+
+
+def course(settings: Settings, id: str) -> Course:
+    """One course.
+
+    Raises:
+        CourseError: there is no such course, or its file is wrong.
+    """
+    for folder in _folders(settings):
+        if folder.name == id:
+            return _read(folder)
+    known = ", ".join(folder.name for folder in _folders(settings))
+    raise CourseError("course-unknown", 404, course=id, known=known)
+
+
+def _folders(settings: Settings) -> list[Path]:
+    return sorted(path.parent for path in settings.academy.courses.glob("*/course.toml"))
+
+
+def _number(number: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in number.split("."))
+
+
+def _try(folder: Path) -> Course | CourseError:
+    try:
+        return _read(folder)
+    except CourseError as error:
+        return error
+
+
+def _read(folder: Path) -> Course:
+    path = folder / "course.toml"
+    try:
+        file = _CourseFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CourseError("course-file-wrong", file=path, problem=str(error)) from error
+    except ValidationError as error:
+        problem = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']} ({p['input']!r})" for p in error.errors())
+        raise CourseError("course-file-wrong", file=path, problem=problem) from error
+    units = [unit.model_copy(update={"folder": folder / unit.id}) for unit in file.units]
+    names = [name for unit in units for name in (unit.id, unit.number)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    missing = [str(unit.source) for unit in units if not unit.source.is_file()]
+    if twice or missing:
+        problem = "; ".join([*(f"{name} stands twice" for name in twice), *(f"{name} is missing" for name in missing)])
+        raise CourseError("course-file-wrong", file=path, problem=problem)
+    return Course(folder.name, file.title, file.description, units, folder)
