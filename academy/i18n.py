@@ -59,16 +59,6 @@ def show_distance(moment: datetime, now: datetime, language: str) -> str:
     return format_timedelta(moment - now, add_direction=True, locale=language, threshold=1.2)
 
 
-def read_time(value: str, timezone: str) -> datetime:
-    """What a ``datetime-local`` field holds, in a time zone.
-
-    Raises:
-        ValueError: not a date and time.
-    """
-    moment = datetime.fromisoformat(value)
-    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))
-
-
 def field_time(moment: datetime | None, timezone: str) -> str:
     """A moment as a ``datetime-local`` field wants it; the empty text for none."""
     return "" if moment is None else moment.astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%dT%H:%M")

@@ -119,7 +119,7 @@ async def _error_page(request: Request, status: int, error: AcademyError) -> Res
     visit = await visitor(request)
     session, person = (visit.session, visit.person) if visit else (None, None)
     said = error.message(pages.renderer.language(request, person))
-    return pages.renderer.page(request, "error.html", session, person, status, said=said, status=status)
+    return pages.renderer.page(request, "error.html", session, person, status, said=said, code=status)
 
 
 def _wants_json(request: Request) -> bool:

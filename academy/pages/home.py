@@ -189,8 +189,7 @@ def _pages(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
 
 
 def _open(visit: Visit, given: Feedback) -> tarfile.TarFile:
-    path = Store(visit.settings).path(given.sha256)
-    return tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz")
+    return tarfile.open(fileobj=io.BytesIO(Store(visit.settings).read(given.sha256)), mode="r:gz")
 
 
 def _page_names(visit: Visit, given: Feedback) -> list[str]:

@@ -13,7 +13,8 @@ from traitlets.config import Config
 
 from academy import i18n
 from academy.database import Database
-from academy.pages.hubapi import CLIENT_ID, PREFIX, SCOPES, internal_address
+from academy.network import internal_address
+from academy.pages.hubapi import CLIENT_ID, PREFIX, SCOPES
 from academy.people import Person
 from academy.settings import Profile, Settings
 

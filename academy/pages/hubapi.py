@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from academy.messages import AcademyError
+from academy.network import hub_api_url
 from academy.settings import Settings
 
 CLIENT_ID = "service-academy"
@@ -58,24 +58,12 @@ class Identity:
     servers: dict[str, Server]
 
 
-def internal_address(settings: Settings) -> str:
-    """The address on which hub and pages listen: the bridge's gateway with Docker, else loopback."""
-    return str(getattr(settings, "internal_address", "127.0.0.1"))
-
-
-def api_url(settings: Settings) -> str:
-    """The hub's API as this process reaches it."""
-    if url := os.environ.get("JUPYTERHUB_API_URL"):
-        return url.rstrip("/")
-    return f"http://{internal_address(settings)}:{settings.hub.hub_port}/hub/api"
-
-
 class HubAPI:
     """Calls to the hub, each with the token of the person it is made for."""
 
     def __init__(self, settings: Settings, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.secret = settings.secret("pages-token")
-        self.client = httpx.AsyncClient(base_url=api_url(settings), timeout=30, transport=transport, trust_env=False)
+        self.client = httpx.AsyncClient(base_url=hub_api_url(settings), timeout=30, transport=transport, trust_env=False)
 
     async def close(self) -> None:
         await self.client.aclose()

@@ -112,15 +112,18 @@ async def unit(course: str, unit: str, visit: Visit = Depends(visit)) -> HTMLRes
     visit.require_staff(course)
     name = _unit_name(visit, course, unit)
 
-    def gather(db: Read) -> tuple[Release | None, list[views.StaffRow], views.Progress, views.Progress]:
+    def gather(db: Read) -> tuple[Release | None, list[operations.UnitRow], views.Progress, views.Progress]:
         return (
             db.get(Release, (course, unit)),
-            views.staff_rows(db, course, unit),
+            operations.unit_overview(db, course, unit),
             views.progress(db, course, unit, "grade"),
             views.progress(db, course, unit, "feedback"),
         )
 
     release, rows, grading, returning = await visit.read(gather)
+    if any(row.grade and row.grade.needs_manual for row in rows):  # somebody may have read answers in formgrader since
+        await visit.write(lambda db: operations.refresh_grades(db, visit.settings, course, unit))
+        rows = await visit.read(lambda db: operations.unit_overview(db, course, unit))
     return visit.page(
         "unit.html",
         course=views.named_course(visit.settings, course, visit.language),
@@ -131,7 +134,6 @@ async def unit(course: str, unit: str, visit: Visit = Depends(visit)) -> HTMLRes
         returning=returning,
         progress_text=progress_text(grading, visit.language),
         returning_text=progress_text(returning, visit.language),
-        last_error=views.last_error,
     )
 
 
@@ -176,20 +178,11 @@ async def release(course: str, unit: str, visit: Visit = Depends(visit)) -> Resp
     value = str((await visit.form()).get("due_at", ""))
     _unit_name(visit, course, unit)
     try:
-        due_at = _due(value, visit)
+        due_at = operations.parse_due(value[:40], visit.settings) if value else None
         change = await visit.write(lambda db: _release(db, visit, course, unit, due_at))
     except AcademyError as error:
         return visit.failed(unit_path(course, unit), error)
     return visit.back(unit_path(course, unit), done("The due date is changed.") if change else done("The unit is released."))
-
-
-def _due(value: str, visit: Visit) -> datetime | None:
-    if not value:
-        return None
-    try:
-        return i18n.read_time(value, visit.settings.academy.timezone)
-    except ValueError as error:
-        raise AcademyError("due-date-bad", value=value[:40]) from error
 
 
 def _release(db: Read, visit: Visit, course: str, unit: str, due_at: datetime | None) -> bool:

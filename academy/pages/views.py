@@ -72,18 +72,6 @@ class StaffUnit:
 
 
 @dataclass(frozen=True)
-class StaffRow:
-    """A student's line on a unit's page."""
-
-    person: Person
-    submission: Submission | None
-    count: int
-    grade: Grade | None
-    feedback: Feedback | None
-    job: Job | None
-
-
-@dataclass(frozen=True)
 class Progress:
     """How far the jobs of one kind are, over each submission's newest job."""
 
@@ -192,26 +180,6 @@ def staff_units(db: Read, settings: Settings, course: str, language: str) -> lis
     return rows
 
 
-def staff_rows(db: Read, course: str, unit: str) -> list[StaffRow]:
-    """Every student of the course, and whoever else submitted, with their newest submission."""
-    newest = newest_submissions(db, course, unit)
-    counts: dict[str, int] = defaultdict(int)
-    for login in db.scalars(select(Submission.login).where(Submission.course == course, Submission.unit == unit)):
-        counts[login] += 1
-    people = {person.login: person for person in members(db, course, "student")}
-    for login in newest:
-        people.setdefault(login, db.get(Person, login) or Person(login=login, name=login))
-    ids = [submission.id for submission in newest.values()]
-    grades, feedback = _by_submission(db, Grade, ids), _by_submission(db, Feedback, ids)
-    jobs = _newest_jobs(db, course, unit, "grade")
-    rows = []
-    for login, person in people.items():
-        submission = newest.get(login)
-        key = submission.id if submission else ""
-        rows.append(StaffRow(person, submission, counts[login], grades.get(key), feedback.get(key), jobs.get(key)))
-    return rows
-
-
 def progress(db: Read, course: str, unit: str, kind: str) -> Progress:
     """How far grading, or feedback, is for the newest submissions of a unit."""
     newest = {submission.id: login for login, submission in newest_submissions(db, course, unit).items()}
@@ -225,12 +193,6 @@ def progress(db: Read, course: str, unit: str, kind: str) -> Progress:
         failed=states.count("failed"),
         failures=sorted((newest[key], job.error or "") for key, job in jobs.items() if job.state == "failed"),
     )
-
-
-def last_error(job: Job) -> str:
-    """The line of a job's error that says what went wrong."""
-    lines = [line.strip() for line in (job.error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else ""
 
 
 @dataclass(frozen=True)
