@@ -64,6 +64,21 @@ def run(
 
 
 @app.command()
+def prepare() -> None:
+    """Set up what is missing and start nothing: database, secrets, images, networks, courses (for systemd)."""
+    from rich.console import Console
+
+    from academy import network
+    from academy.run import prepare as make
+
+    config = load()
+    make(config, Console(highlight=False))
+    if config.docker:
+        for which in ("students", "sandboxes"):
+            typer.echo(f"network {which} {network.ensure_network(config, which)}")
+
+
+@app.command()
 def hub() -> None:
     """Run the hub alone, in the foreground."""
     from academy.run import exec_hub

@@ -40,6 +40,8 @@ def _create(client: Any, name: str, deployment: str) -> Any:
 
 def internal_address(settings: Settings) -> str:
     """Where the hub's API and the pages listen: where containers reach them, else on this machine alone."""
+    if settings.hub.internal_address:
+        return settings.hub.internal_address
     return ensure_network(settings, "students") if settings.docker else "127.0.0.1"
 
 

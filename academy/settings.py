@@ -62,6 +62,9 @@ class Hub(_Section):
     hub_port: int = Field(8081, ge=1, le=65535, description="Port of the hub's own API.")
     pages_port: int = Field(8082, ge=1, le=65535, description="Port of the pages and the exchange API.")
     proxy_api_port: int = Field(8001, ge=1, le=65535, description="Port of the proxy's API (loopback only).")
+    internal_address: str = Field(
+        "", description="Where the hub's API and the pages listen; empty: the gateway of the students' network, or loopback."
+    )
     public_url: str = Field("", description="URL that browsers use, e.g. https://hub.example.ac.kr; empty: address:port.")
     idle_hours: float = Field(2.0, gt=0, description="Hours without activity after which a server is stopped.")
 
