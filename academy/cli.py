@@ -279,5 +279,140 @@ def people_remove(
     typer.echo(f"{login} removed from {where}.")
 
 
+CourseArgument = Annotated[str, typer.Argument(help="The course's id.", show_default=False)]
+UnitArgument = Annotated[str, typer.Argument(help="The unit's id or number, e.g. arrays or 1.1.", show_default=False)]
+StudentOption = Annotated[list[str] | None, typer.Option("--student", help="Only this login; can be given again.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is done, or only queue it.")]
+
+
+@app.command()
+def release(
+    course: CourseArgument,
+    unit: UnitArgument,
+    due: Annotated[str, typer.Option(help="Due date, e.g. '2026-12-01 18:00', in the academy's time zone.")] = "",
+) -> None:
+    """Release a unit to the students of a course; again to change it or its due date."""
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    due_at = operations.parse_due(due, config) if due else None
+    with Database(config.database_url).write() as session:
+        done = operations.release_unit(session, config, course, unit, due_at, actor())
+    languages = ", ".join(filter(None, done.blobs)) or "one language"
+    typer.echo(f"{course} {unit} is released ({languages}), due {due_at.isoformat(' ', 'minutes') if due_at else 'never'}.")
+
+
+@app.command()
+def withdraw(course: CourseArgument, unit: UnitArgument) -> None:
+    """Take a released unit back; submissions stay."""
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    with Database(config.database_url).write() as session:
+        operations.withdraw_unit(session, course, unit, actor())
+    typer.echo(f"{course} {unit} is withdrawn.")
+
+
+@app.command()
+def submissions(course: CourseArgument, unit: UnitArgument) -> None:
+    """Print every student's newest submission, grade and feedback of a unit."""
+    from zoneinfo import ZoneInfo
+
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    zone = ZoneInfo(config.academy.timezone)
+    with Database(config.database_url).write() as session:
+        operations.refresh_grades(session, config, course, unit)
+        for row in operations.unit_overview(session, course, unit):
+            sent = row.submission.received_at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S") if row.submission else "-"
+            late = "late" if row.submission and row.submission.late else ""
+            score = f"{row.grade.score:g}/{row.grade.max_score:g}" if row.grade else "-"
+            state = row.job.state if row.job else ""
+            manual = "manual grading pending" if row.grade and row.grade.needs_manual else ""
+            feedback = "feedback released" if row.feedback else ""
+            notes = ", ".join(filter(None, [late, state, manual, feedback]))
+            typer.echo(f"{row.login:<20} {row.name:<20} {sent:<20} {score:>10}  {notes}")
+            if row.job and row.job.error:
+                typer.secho(f"  {row.job.error}", fg="yellow")
+
+
+@app.command()
+def collect(course: CourseArgument, unit: UnitArgument) -> None:
+    """Copy every student's newest submission to where nbgrader and formgrader look for it."""
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    with Database(config.database_url).write() as session:
+        collected = operations.collect(session, config, course, unit, actor())
+    typer.echo(f"{len(collected)} submissions collected.")
+
+
+@app.command()
+def grade(course: CourseArgument, unit: UnitArgument, student: StudentOption = None, wait: WaitOption = True) -> None:
+    """Autograde every student's newest submission of a unit; works here if no worker runs."""
+    _queue("request_grading", course, unit, student, wait)
+
+
+@app.command()
+def feedback(course: CourseArgument, unit: UnitArgument, student: StudentOption = None, wait: WaitOption = True) -> None:
+    """Make and release the feedback of every graded submission of a unit."""
+    _queue("request_feedback", course, unit, student, wait)
+
+
+def _queue(what: str, course: str, unit: str, students: list[str] | None, wait: bool) -> None:
+    from rich.progress import Progress
+
+    from academy.database import Database
+    from grading import operations, worker
+    from grading.records import Job, Submission
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    database = Database(config.database_url)
+    with database.write() as session:
+        ids = [job.id for job in getattr(operations, what)(session, course, unit, actor(), students)]
+    if not wait or not ids:
+        typer.echo(f"{len(ids)} submissions queued.")
+        return
+    with Progress() as bar:
+        task = bar.add_task(f"{course} {unit}", total=len(ids))
+        worker.work_off(config, ids, lambda done: bar.update(task, completed=done))
+    with database.read() as session:
+        jobs = [job for id in ids if (job := session.get(Job, id))]
+        failed = [job for job in jobs if job.state != "done"]
+        for job in jobs:
+            submission = session.get(Submission, job.submission_id)
+            if job.error and submission:
+                typer.secho(f"{submission.login}: {job.error}", fg="red" if job.state == "failed" else "yellow", err=True)
+    typer.echo(f"{len(jobs) - len(failed)} of {len(jobs)} done.")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    course: CourseArgument,
+    output: Annotated[Path | None, typer.Option(help="File to write; default: the terminal.")] = None,
+) -> None:
+    """Print a course's grades as CSV, points given by hand included."""
+    from grading import operations
+
+    text = operations.export_grades(load(), course)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8-sig", newline="")
+        typer.echo(f"{len(text.splitlines()) - 1} lines written to {output}.")
+
+
 if __name__ == "__main__":
     main()

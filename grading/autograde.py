@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -373,7 +373,7 @@ def _has_gradebook(settings: Settings, course: str) -> bool:
     return url.get_backend_name() != "sqlite" or bool(url.database and Path(url.database).exists())
 
 
-ACTIONS = {"grade": grade, "feedback": feedback, "execute": execute}
+ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"grade": grade, "feedback": feedback, "execute": execute}
 
 
 def main() -> None:
@@ -384,7 +384,7 @@ def main() -> None:
     started = time.monotonic()
     try:
         settings = Settings(**request["settings"])
-        result = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}
+        result: dict[str, Any] = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}
     except AcademyError as error:
         result = {"error": error.key, "values": {key: str(value) for key, value in error.values.items()}}
     except Exception as error:

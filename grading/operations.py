@@ -88,7 +88,8 @@ def release_unit(session: Session, settings: Settings, course: str, unit: str, d
 
 def _pack(folder: Path) -> bytes:
     buffer = io.BytesIO()
-    archive.pack(folder, buffer, shutil.ignore_patterns(".*", "__pycache__"))
+    left_out = shutil.ignore_patterns(".*", "__pycache__")
+    archive.pack(folder, buffer, lambda parent, names: list(left_out(parent, names)))
     return buffer.getvalue()
 
 
@@ -259,6 +260,23 @@ def _graded_submission(
         if abs((submission.received_at.replace(tzinfo=None) - submitted_at).total_seconds()) < 1:
             return submission
     return None
+
+
+def find_unit(settings: Settings, course: str, wanted: str) -> str:
+    """A unit's id from its id or number; units made by hand in formgrader have only the name of their folder.
+
+    Raises:
+        AcademyError: there is no such course or unit.
+    """
+    from grading.courses import catalogue
+
+    try:
+        return catalogue.course(settings, course).unit(wanted).id
+    except AcademyError:
+        folders = [settings.course_folder(course) / folder for folder in ("source", "release")]
+        if any(path.name == wanted for folder in folders if folder.is_dir() for path in folder.iterdir()):
+            return wanted
+        raise
 
 
 COLUMNS = ["login", "name", "unit", "score", "max_score", "submitted_at", "late", "manual_pending", "feedback_released"]

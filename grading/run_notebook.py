@@ -52,8 +52,10 @@ class Runner(NotebookClient):
         self.answers.write(json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
         self.answers.flush()
 
-    async def async_execute_cell(self, cell: NotebookNode, cell_index: int, **options: Any) -> NotebookNode:
-        cell = await super().async_execute_cell(cell, cell_index, **options)
+    async def async_execute_cell(
+        self, cell: NotebookNode, cell_index: int, execution_count: int | None = None, store_history: bool = True
+    ) -> NotebookNode:
+        cell = await super().async_execute_cell(cell, cell_index, execution_count, store_history)
         if cell.cell_type == "code":
             self.answer(cell=cell_index, count=cell.execution_count, outputs=cell.outputs)
         return cell

@@ -66,8 +66,10 @@ class _Answers:
 class _Box(Protocol):
     """A sandbox that takes a request and gives lines."""
 
-    fileno: int
-    log: bytes  # the last that the runner had to say, for staff
+    @property
+    def fileno(self) -> int: ...
+    @property
+    def log(self) -> bytes: ...  # the last that the runner had to say, for staff
 
     def send(self, data: bytes) -> None: ...
     def receive(self) -> bytes | None: ...  # some bytes (none of them for us: b""), or None at the end
@@ -86,11 +88,12 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
     timeout = timeout or limits.timeout
     sent = nbformat.read(folder / notebook, as_version=4)
     archive = pack_bytes(folder)
-    request = {
+    cell_text = str(message("grading-cell-timeout", language, seconds=f"{limits.cell_timeout:g}"))
+    request: dict[str, Any] = {
         "size": len(archive),
         "notebook": notebook,
         "cell_timeout": max(1, math.ceil(limits.cell_timeout)),
-        "timeout_text": str(message("grading-cell-timeout", language, seconds=f"{limits.cell_timeout:g}")),
+        "timeout_text": cell_text,
         "output_bytes": limits.output_kb * 1024,
         "limits": {} if settings.grading_docker else _resource_limits(settings),
     }
@@ -105,11 +108,9 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
     answers = _read(lines, sent, limits.output_kb * 1024)
     outcome = _outcome(reason, answers)
     detail = reason or answers.end or log.decode("utf-8", "replace").strip()
-    if answers.end == "stuck":
-        text = request["timeout_text"]
-    else:
-        values = {"seconds": f"{timeout:g}", "megabytes": limits.memory_mb}
-        text = "" if outcome == "ok" else str(message(f"grading-{outcome}", language, **values))
+    values = {"seconds": f"{timeout:g}", "megabytes": limits.memory_mb}
+    why = "killed" if outcome == "ok" else outcome  # "ok" and a cell without an answer: the answers were forged
+    text = cell_text if answers.end == "stuck" else str(message(f"grading-{why}", language, **values))
     _merge(sent, answers, outcome, text, str(message("grading-output-cut", language, kilobytes=limits.output_kb)))
     return Result(outcome, nbformat.writes(sent).encode(), seconds, detail, answers.cut)
 
@@ -371,7 +372,7 @@ class _Container:
             self.close()
             raise AcademyError("grading-docker-down", 503, reason=str(error)[:300]) from error
         self.socket.settimeout(timeout)
-        self.fileno = self.socket.fileno()
+        self.fileno: int = self.socket.fileno()
         self.pending = self.log = b""
 
     def send(self, data: bytes) -> None:

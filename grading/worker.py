@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,6 +71,28 @@ def alive(settings: Settings) -> bool:
         except BlockingIOError:
             return True
         return False
+
+
+def work_off(settings: Settings, jobs: list[str], report: Callable[[int], None]) -> None:
+    """Wait until ``jobs`` are finished; where no worker lives, do them here. ``report`` gets how many are finished."""
+    database = Database(settings.database_url)
+    worker = None if alive(settings) else Worker(settings)
+    thread = threading.Thread(target=worker.run, args=(jobs,)) if worker else None
+    if thread:
+        thread.start()
+    unfinished = select(func.count()).where(Job.id.in_(jobs), Job.state.in_(("queued", "running")))
+    try:
+        left = len(jobs)
+        while left and (thread is None or thread.is_alive()):
+            time.sleep(0.2)
+            with database.read() as session:
+                left = session.scalar(unfinished) or 0
+            report(len(jobs) - left)
+    finally:
+        if worker and thread:
+            worker.stop.set()
+            thread.join()
+        database.close()
 
 
 @contextlib.contextmanager
@@ -334,7 +356,7 @@ class Worker:
     def _explain(self, outcomes: list[str]) -> str | None:
         """What staff should know about a run that was graded but did not end well."""
         limits = self.settings.grading
-        values = {"seconds": f"{limits.timeout:g}", "megabytes": limits.memory_mb}
+        values: dict[str, Any] = {"seconds": f"{limits.timeout:g}", "megabytes": limits.memory_mb}
         texts = [self._say(AcademyError(f"grading-{outcome}", **values)) for outcome in outcomes if outcome != "ok"]
         return "\n".join(texts) or None
 
