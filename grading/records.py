@@ -6,7 +6,7 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Index, String, Text, select
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from academy.database import Base, UTCDateTime, now
@@ -34,7 +34,10 @@ class Submission(Base):
     """What a student handed in. Never changed."""
 
     __tablename__ = "submissions"
-    __table_args__ = (Index("ix_submissions_unit", "course", "unit", "login", "received_at"),)
+    __table_args__ = (
+        Index("ix_submissions_unit", "course", "unit", "login", "received_at"),
+        UniqueConstraint("login", "idempotency_key", name="uq_submissions_idempotency"),
+    )
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     course: Mapped[str] = mapped_column(String(64))
@@ -45,6 +48,7 @@ class Submission(Base):
     size: Mapped[int]  # bytes
     received_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
     late: Mapped[bool] = mapped_column(default=False)
+    idempotency_key: Mapped[str | None] = mapped_column(String(64))  # the sender's: a repeated request makes no second row
 
 
 class Job(Base):

@@ -68,7 +68,9 @@ def upgrade() -> None:
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("received_at", academy.database.UTCDateTime(), nullable=False),
         sa.Column("late", sa.Boolean(), nullable=False),
+        sa.Column("idempotency_key", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("login", "idempotency_key", name="uq_submissions_idempotency"),
     )
     with op.batch_alter_table("submissions", schema=None) as batch_op:
         batch_op.create_index("ix_submissions_unit", ["course", "unit", "login", "received_at"], unique=False)
