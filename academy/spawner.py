@@ -1,0 +1,552 @@
+"""The spawners: ``AcademySpawner`` gives each server a locked-down container, ``LocalSpawner`` a process for a trial."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import html
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import DEVNULL, STDOUT
+from typing import Any, ClassVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException
+from dockerspawner import DockerSpawner
+from jupyterhub import orm
+from jupyterhub.roles import grant_role
+from jupyterhub.spawner import LocalProcessSpawner, Spawner, SpawnException
+from jupyterhub.utils import maybe_future
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+from academy import gpus, images, network, profiles
+from academy.database import Database
+from academy.messages import message
+from academy.people import Person
+from academy.settings import CHECKOUT, Profile, Settings, Text
+
+API_SCOPE = "access:services!service=academy"
+STAFF_SCOPE = "custom:academy:staff"
+STAFF_ROLE = "academy-staff"
+COURSE_FOLDER = "/srv/course"  # in a grading server's container
+POLL = 0.05  # seconds between two looks whether the server answers
+INSPECT = 0.5  # seconds between two looks whether it is still alive
+STOP_GRACE = 5  # seconds from SIGTERM to SIGKILL
+
+STEPS = {
+    "profile": (5, Text(ko="서버 종류를 확인하고 있어요.", en="Checking the kind of server.")),
+    "image": (15, Text(ko="이미지를 확인하고 있어요.", en="Checking the image.")),
+    "container": (30, Text(ko="컨테이너를 시작하고 있어요.", en="Starting the container.")),
+    "process": (30, Text(ko="노트북 프로세스를 시작하고 있어요.", en="Starting the notebook process.")),
+    "notebook": (60, Text(ko="노트북이 켜지기를 기다리고 있어요.", en="Waiting for the notebook.")),
+    "ready": (95, Text(ko="준비됐어요. 곧 열려요.", en="Ready. Opening it.")),
+}
+
+
+class SpawnFailed(SpawnException):
+    """A server did not start; the person reads what happened and what to do, in their language."""
+
+    def __init__(self, key: str, language: str, status_code: int = 500, log: str = "", **values: object) -> None:
+        text = message(key, language, **values)
+        markup = f"<strong>{html.escape(text.text)}</strong> {html.escape(text.fix)}"
+        logged = f"{message(key, 'en', **values).text} {log}".strip()
+        super().__init__(str(text), reason=key, message_html=markup, log_message=logged, status_code=status_code)
+        self.key = key
+        # the hub's progress events and JSON errors read these two names
+        self.jupyterhub_message, self.jupyterhub_html_message = str(text), markup
+
+
+def spawner_class(settings: Settings) -> type[Spawner]:
+    """The spawner of this deployment."""
+    base = AcademySpawner if settings.docker else LocalSpawner
+    return type(base.__name__, (base,), {"academy": settings, "database": Database(settings.database_url)})
+
+
+class _Server(Spawner):
+    """What both spawners share: who may start what, the environment, progress, readiness, limits in time."""
+
+    academy: Settings
+    database: Database
+    person: Person
+    profile_key: str = ""
+    gpu: str = ""
+    _steps: tuple[str, ...] = ()
+    _ready = False
+    _callbacks: list[Any]
+    user_options: dict[str, Any]
+
+    @property
+    def language(self) -> str:
+        person = getattr(self, "person", None)
+        return (person and person.language) or self.academy.academy.language
+
+    @property
+    def profile(self) -> Profile:
+        return self.academy.profiles[self.profile_key]
+
+    @property
+    def kind(self) -> profiles.Kind:
+        return profiles.kind_of(self.name)
+
+    @property
+    def course(self) -> str:
+        return profiles.course_of(self.name)
+
+    def failure(self, key: str, status_code: int = 500, log: str = "", **values: object) -> SpawnFailed:
+        return SpawnFailed(key, self.language, status_code, log, **values)
+
+    def read_person(self) -> Person:
+        """The person with their roles as the roster has them now."""
+        login = self.user.name
+        with self.database.read() as session:
+            return session.get(Person, login) or Person(login=login, name=login, enrollments=[])
+
+    async def options_form(self, _: Spawner) -> str:
+        """The choice of a profile; no form where there is nothing to choose."""
+        from academy.pages.hub import profile_cards
+
+        self.person = await asyncio.to_thread(self.read_person)
+        devices = await asyncio.to_thread(gpus.devices, self.academy)
+        choices = profiles.profiles_for(self.academy, self.person, self.name, gpus=bool(devices))
+        return profile_cards(choices, self.language) if len(choices) > 1 else ""
+
+    def options_from_form(self, form_data: dict[str, list[str]]) -> dict[str, str]:
+        return {"profile": profiles.chosen(form_data)}
+
+    def server_token_scopes(self, _: Spawner) -> list[str]:
+        """What the server's own token may do; the hub cuts it down to what its owner holds."""
+        scopes = ["users:activity!user", "access:servers!server"]
+        if self.kind != "sandbox":
+            scopes.append(API_SCOPE)
+        if self.kind == "grading" and self.read_person().staff_of(self.course):
+            self._know_staff_group()
+            scopes.append(STAFF_SCOPE)
+        return scopes
+
+    def _know_staff_group(self) -> None:
+        """A course that is newer than the hub: its staff hold the staff scope from now on."""
+        role, group = orm.Role.find(self.db, STAFF_ROLE), orm.Group.find(self.db, f"formgrade-{self.course}")
+        if role is not None and group is not None:
+            grant_role(self.db, group, role)
+
+    async def choose(self) -> None:
+        """Decide the profile.
+
+        Raises:
+            SpawnFailed: the person may not have this server, or its GPU is missing.
+        """
+        self.person = await asyncio.to_thread(self.read_person)
+        if self.kind == "grading" and not self.person.staff_of(self.course):
+            known = (self.academy.academy.courses / self.course).is_dir() or self.academy.course_folder(self.course).is_dir()
+            raise self.failure("spawn-not-staff" if known else "spawn-course-unknown", 403, course=self.course)
+        devices = await asyncio.to_thread(gpus.devices, self.academy)
+        wanted = profiles.chosen(self.user_options)
+        allowed = profiles.profiles_for(self.academy, self.person, self.name, gpus=True)
+        usable = {key: profile for key, profile in allowed.items() if devices or not profile.gpu}
+        if wanted in allowed and wanted not in usable:
+            raise self.failure("spawn-gpu-missing", 503)
+        key = wanted or next(iter(usable), "")
+        if key not in usable:
+            raise self.failure("spawn-profile-not-allowed", 403, profile=key or self.name)
+        self.profile_key, self.gpu = key, ""
+        self.user_options = {"profile": key}
+
+    def get_env(self) -> dict[str, str]:
+        env: dict[str, str] = super().get_env()
+        env["ACADEMY_LANGUAGE"] = self.language
+        env["OMP_NUM_THREADS"] = str(max(1, int(self.profile.cpus)))
+        env["NVIDIA_VISIBLE_DEVICES"] = self.gpu or "void"
+        if self.kind != "sandbox":
+            env["ACADEMY_API_URL"] = f"{network.pages_url(self.academy)}/api/v1"
+        if self.kind == "grading":
+            env["ACADEMY_COURSE"] = self.course
+            env["ACADEMY_COURSE_FOLDER"] = self.course_folder()
+            env["ACADEMY_GRADEBOOK_URL"] = self._gradebook_url()
+        return env
+
+    def course_folder(self) -> str:
+        """The course folder as a grading server sees it."""
+        raise NotImplementedError
+
+    def _gradebook_url(self) -> str:
+        if self.academy.database.gradebook_url:
+            return self.academy.gradebook_url(self.course)
+        return f"sqlite:///{self.course_folder()}/gradebook.db"
+
+    def step(self, name: str) -> None:
+        """Tell whoever waits for this server what happens now."""
+        self._steps = (*self._steps, name)
+
+    async def _generate_progress(self) -> AsyncIterator[dict[str, Any]]:
+        """As the hub's own, without its English first line."""
+        async for event in self.progress():
+            yield event
+
+    async def progress(self) -> AsyncIterator[dict[str, Any]]:
+        shown = 0
+        while self._spawn_pending:
+            for name in self._steps[shown:]:
+                percent, text = STEPS[name]
+                yield {"progress": percent, "message": text[self.language]}
+                shown += 1
+            await asyncio.sleep(0.1)
+
+    async def start(self) -> str:
+        """Start the server and return its URL once it answers.
+
+        Raises:
+            SpawnFailed: it did not start; what was begun is cleared away.
+        """
+        self._steps, self._ready = (), False
+        self.step("profile")
+        await self.choose()
+        limit = self.academy.spawner.start_timeout
+        try:
+            async with asyncio.timeout(limit):
+                url = await self.launch()
+                self.step("notebook")
+                await self.wait_ready(url)
+        except TimeoutError as error:
+            raise self.failure("spawn-timeout", 504, seconds=f"{limit:g}", log=await self.last_words()) from error
+        finally:
+            if not self._ready:
+                await asyncio.shield(self.discard())
+        self.step("ready")
+        return url
+
+    async def launch(self) -> str:
+        """Begin the server and return its URL; it need not answer yet."""
+        raise NotImplementedError
+
+    async def alive(self) -> bool:
+        """Whether a server that was launched still runs."""
+        raise NotImplementedError
+
+    async def obituary(self) -> SpawnFailed:
+        """Why a launched server ended before it answered."""
+        raise NotImplementedError
+
+    async def discard(self) -> None:
+        """Remove what a start that came to nothing has left."""
+        raise NotImplementedError
+
+    async def last_words(self) -> str:
+        """The end of the server's log."""
+        raise NotImplementedError
+
+    async def wait_ready(self, url: str) -> None:
+        """Until the server answers: the hub's own poll waits up to 5 s between two looks, this one 50 ms."""
+        client = AsyncHTTPClient(force_instance=True)
+        request = HTTPRequest(f"{url}{self.server.base_url}api", connect_timeout=1, request_timeout=2)
+        inspected = time.monotonic()
+        try:
+            while not self._ready:
+                try:
+                    reply = await client.fetch(request, raise_error=False)
+                    self._ready = reply.code in range(200, 500)
+                except OSError:
+                    self._ready = False
+                if not self._ready and time.monotonic() - inspected > INSPECT:
+                    if not await self.alive():
+                        raise await self.obituary()
+                    inspected = time.monotonic()
+                if not self._ready:
+                    await asyncio.sleep(POLL)
+        finally:
+            client.close()
+
+    def get_state(self) -> dict[str, Any]:
+        return {**super().get_state(), "profile": self.profile_key, "gpu": self.gpu}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.profile_key, self.gpu = state.get("profile", ""), state.get("gpu", "")
+
+    def overdue(self) -> bool:
+        """Whether the server has run for as long as its profile allows; counts on through a restart of the hub."""
+        profile, started = self.academy.profiles.get(self.profile_key), self.orm_spawner.started
+        if profile is None or started is None or self._start_pending:
+            return False
+        return (datetime.now(UTC) - started.replace(tzinfo=UTC)).total_seconds() > profile.hours * 3600
+
+    async def poll_and_notify(self) -> Any:
+        """The hub's regular look at a running server; ends one that is overdue the way the hub ends one that died."""
+        if not self.overdue():
+            return await super().poll_and_notify()
+        self.log.info("%s has run for %g hours, the most of its profile: stopping it", self._log_name, self.profile.hours)
+        self.stop_polling()
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            await maybe_future(callback())
+        return 0
+
+
+class AcademySpawner(_Server, DockerSpawner):
+    """A container a server: no capabilities, limits on everything, a network without neighbours, a volume of its own."""
+
+    _pick: ClassVar[asyncio.Lock | None] = None  # one start at a time between picking a GPU and holding it by a label
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.escape = profiles.slug
+        self.prefix = self.academy.academy.name
+        self.name_template = "{prefix}-{username}--{servername}"
+        self.pull_policy = "skip"  # images are built here; a missing one is an error with a name, not a wait
+        self.remove = True
+        self.use_internal_ip = True
+        self.cmd = ["jupyterhub-singleuser"]
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        """Threads for Docker calls: on the stock spawner's one, a slow stop makes every start wait."""
+        cls = type(self)
+        if cls._executor is None:
+            cls._executor = ThreadPoolExecutor(self.academy.spawner.docker_threads, "docker")
+        return cls._executor
+
+    def course_folder(self) -> str:
+        return COURSE_FOLDER
+
+    @property
+    def volume(self) -> str:
+        """The volume that is the person's home on this server."""
+        name, login = self.academy.academy.name, profiles.slug(self.user.name)
+        if self.kind == "coursework":
+            return f"{name}-home-{login}"
+        if self.kind == "grading":
+            return f"{name}-grade-{login}--{self.course}"
+        return f"{name}-sandbox-{login}--{profiles.slug(self.name)}"
+
+    @property
+    def _labels(self) -> dict[str, str]:
+        labels = {"deployment": self.academy.academy.name, "user": self.user.name, "server": self.name}
+        return {f"academyhub.{key}": value for key, value in labels.items()}
+
+    async def launch(self) -> str:
+        self.step("image")
+        self.image = self.profile.image or await asyncio.to_thread(images.image_tag, "notebook", self.academy)
+        self.object_id = ""
+        try:
+            await self._prepare()
+            self.step("container")
+            if self.profile.gpu:
+                if AcademySpawner._pick is None:
+                    AcademySpawner._pick = asyncio.Lock()
+                async with AcademySpawner._pick:
+                    self._take_gpu(await self.docker("containers", filters={"label": gpus.LABEL}, all=True))
+                    await self._create()
+            else:
+                await self._create()
+            await self.start_object()
+            ip, port = await self.get_ip_and_port()
+        except (DockerException, requests.RequestException) as error:
+            raise self._explain(error) from error
+        return f"http://{ip}:{port}"
+
+    async def _prepare(self) -> None:
+        """Networks, the home volume, the course folder, and the container's configuration."""
+        which: network.Network = "sandboxes" if self.kind == "sandbox" else "students"
+        self.network_name = network.network_name(self.academy, which)
+        await self._wait_in_thread(network.ensure_network, self.academy, which)
+        await self.docker("create_volume", self.volume, labels=self._labels)
+        profile = self.profile
+        self.mem_limit, self.cpu_limit = f"{profile.memory_mb}M", profile.cpus
+        self.volumes = {self.volume: "/home/jovyan"}
+        self.extra_create_kwargs = {"labels": {**self._labels, "academyhub.profile": self.profile_key}}
+        self.extra_host_config = {
+            "auto_remove": False,  # a container that died at its start is asked why, then removed by us
+            "init": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "pids_limit": profile.processes,
+            "memswap_limit": self.mem_limit,
+            "shm_size": f"{min(1024, profile.memory_mb // 2)}M",  # torch's loaders share batches there
+            "log_config": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        }
+        if self.kind == "grading":
+            folder = self.academy.course_folder(self.course)
+            gid = await asyncio.to_thread(share_course_folder, self.academy, folder)
+            self.volumes = {**self.volumes, str(folder): COURSE_FOLDER}
+            self.extra_host_config = {**self.extra_host_config, "group_add": [gid]}
+
+    async def _wait_in_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.wrap_future(self.executor.submit(function, *args))
+
+    def _take_gpu(self, containers: list[dict[str, Any]]) -> None:
+        uuid = gpus.free_device(gpus.devices(self.academy), containers)
+        if uuid is None:
+            raise self.failure("spawn-gpu-taken", 503)
+        self.gpu = uuid
+        request = docker.types.DeviceRequest(driver="", device_ids=[uuid], capabilities=[["gpu"]])
+        self.extra_host_config = {**self.extra_host_config, "device_requests": [request]}
+        labels = {**self.extra_create_kwargs["labels"], gpus.LABEL: uuid}
+        self.extra_create_kwargs = {"labels": labels}
+
+    async def _create(self) -> None:
+        """Create the container, and know it even if whoever waits gives up meanwhile."""
+        if await self.get_object():
+            await self.remove_object()  # left by a hub that died in the middle of a start
+        creation: asyncio.Future[Any] = asyncio.ensure_future(self.create_object())
+        try:
+            created = await asyncio.shield(creation)
+        except asyncio.CancelledError:
+            await asyncio.wait([creation])
+            raise
+        self.object_id = created[self.object_id_key]
+
+    async def alive(self) -> bool:
+        return await self.poll() is None
+
+    async def obituary(self) -> SpawnFailed:
+        found = await self.get_object()
+        state, words = (found or {}).get("State", {}), await self.last_words()
+        if state.get("OOMKilled"):
+            return self.failure("spawn-memory", megabytes=self.profile.memory_mb)
+        if "No space left on device" in words or "Disk quota exceeded" in words:
+            return self.failure("spawn-home-full", log=words)
+        return self.failure("spawn-exited", code=state.get("ExitCode", "?"), log=words)
+
+    async def last_words(self) -> str:
+        try:
+            text: bytes = await self.docker("logs", self.object_name, tail=20) if self.object_id else b""
+        except (DockerException, requests.RequestException):
+            return ""
+        return text.decode(errors="replace")[-2000:]
+
+    def _explain(self, error: Exception) -> SpawnFailed:
+        """The engine's error as a sentence for the person."""
+        if not isinstance(error, APIError):
+            return self.failure("spawn-docker-down", 503, log=str(error))
+        reason = str(error.explanation or error)
+        if "no space left on device" in reason or "disk quota exceeded" in reason:
+            return self.failure("spawn-disk-full", 507, log=reason)
+        if "No such image" in reason:
+            return self.failure("spawn-image-missing", image=self.image, log=reason)
+        if self.gpu and ("device driver" in reason or "nvidia" in reason or "device" in reason):
+            return self.failure("spawn-gpu-missing", 503, log=reason)
+        return self.failure("spawn-refused", log=reason)
+
+    async def discard(self) -> None:
+        try:
+            await self.docker("remove_container", self.object_name, force=True, v=True)
+        except docker.errors.NotFound:
+            pass
+        except (DockerException, requests.RequestException) as error:
+            self.log.warning("The container %s could not be removed: %s", self.object_name, error)
+        self.object_id = ""
+
+    async def poll(self) -> Any:
+        """None while the container runs; one that ended by itself is removed."""
+        if not self.object_id:
+            return 0
+        status = await super().poll()
+        if status is not None and self.object_id and not self._start_pending:
+            await self.remove_object()
+            self.object_id = ""
+        return status
+
+    async def stop_object(self) -> None:
+        try:
+            await self.docker("stop", self.container_id, timeout=STOP_GRACE)
+        except docker.errors.NotFound:
+            self.log.debug("%s was gone already", self.object_name)
+
+    async def remove_object(self) -> None:
+        try:
+            await self.docker("remove_container", self.object_id or self.object_name, force=True, v=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):  # gone, or going
+                raise
+
+
+class LocalSpawner(_Server, LocalProcessSpawner):
+    """A process of this machine a server, all under one user: for one person's trial, isolates nothing."""
+
+    def course_folder(self) -> str:
+        return str(self.academy.course_folder(self.course))
+
+    def make_preexec_fn(self, name: str) -> Any:
+        return None
+
+    def user_env(self, env: dict[str, str]) -> dict[str, str]:
+        jupyter = CHECKOUT / "images" / "notebook" / "jupyter"
+        binaries = str(Path(sys.executable).parent)
+        env.update(
+            HOME=str(self.home),
+            USER=self.user.name,
+            SHELL="/bin/bash",
+            PATH=f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            JUPYTER_CONFIG_PATH=f"{jupyter / self.kind}{os.pathsep}{jupyter / 'common'}",
+            CUDA_VISIBLE_DEVICES=self.gpu,
+        )
+        return env
+
+    def _env_keep_default(self) -> list[str]:
+        return ["LANG", "LC_ALL", "LD_LIBRARY_PATH"]
+
+    @property
+    def home(self) -> Path:
+        login = profiles.slug(self.user.name)
+        return self.academy.data / "homes" / (f"{login}--{profiles.slug(self.name)}" if self.name else login)
+
+    @property
+    def log_file(self) -> Path:
+        return self.academy.data / "logs" / f"server-{self.home.name}.log"
+
+    async def launch(self) -> str:
+        self.step("process")
+        if self.profile.gpu:
+            self.gpu = gpus.devices(self.academy)[0]
+        try:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            if self.kind == "grading":
+                await asyncio.to_thread(share_course_folder, self.academy, self.academy.course_folder(self.course))
+            self.cmd = [sys.executable, "-m", "jupyterhub.singleuser"]
+            self.args = ["--allow-root"] if os.geteuid() == 0 else []
+            self.port = 0
+            with self.log_file.open("wb") as log:  # a file of its own: the server outlives the hub and its pipes
+                self.popen_kwargs = {"cwd": self.home, "stdin": DEVNULL, "stdout": log, "stderr": STDOUT}
+                ip, port = await LocalProcessSpawner.start(self)
+        except OSError as error:
+            raise self._explain(error) from error
+        return f"http://{ip}:{port}"
+
+    def _explain(self, error: OSError) -> SpawnFailed:
+        if error.errno == errno.ENOSPC:
+            return self.failure("spawn-disk-full", 507, log=str(error))
+        return self.failure("spawn-refused", log=str(error))
+
+    async def alive(self) -> bool:
+        return self.proc is not None and self.proc.poll() is None
+
+    async def obituary(self) -> SpawnFailed:
+        words = await self.last_words()
+        if "No space left on device" in words:
+            return self.failure("spawn-home-full", log=words)
+        return self.failure("spawn-exited", code=self.proc.returncode if self.proc else "?", log=words)
+
+    async def last_words(self) -> str:
+        return self.log_file.read_text(encoding="utf-8", errors="replace")[-2000:] if self.log_file.exists() else ""
+
+    async def discard(self) -> None:
+        if self.pid:
+            await LocalProcessSpawner.stop(self, now=True)
+        self.clear_state()
+
+
+def share_course_folder(settings: Settings, folder: Path) -> int:
+    """Make a course's folder writable for the group that grading servers join; returns the group's id."""
+    gid = settings.grading.staff_gid if os.geteuid() == 0 else os.getgid()
+    folder.mkdir(parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_gid != gid or found.st_mode & 0o7777 != 0o2770:
+        os.chown(folder, -1, gid)
+        folder.chmod(0o2770)
+    return gid
