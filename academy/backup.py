@@ -135,8 +135,7 @@ def back_up(settings: Settings, folder: Path | None = None, report: Report = pri
             for name in FOLDERS:
                 report(f"Copying {name}")
                 _add_folder(writer, settings.data / name, f"data/{name}")
-            names = {PurePosixPath(member).name for member in manifest.files}
-            manifest.problems += [f"the file {sha256} of {what}" for sha256, what in wanted.items() if sha256 not in names]
+            manifest.problems += _missing_blobs(manifest, wanted)
             writer.finish()
         _keep_newest(settings, target, if_ours=folder is None)
         if settings.backup.copy_to:
@@ -322,12 +321,18 @@ def _wanted_blobs(connection: Connection) -> dict[str, str]:
     return wanted
 
 
+def _missing_blobs(manifest: Manifest, wanted: dict[str, str]) -> list[str]:
+    """Blobs that rows name and that are not in the archive, or not with the content that their name promises."""
+    whole = {f["sha256"] for member, f in manifest.files.items() if PurePosixPath(member).name == f["sha256"]}
+    return [f"the file {sha256} of {what}" for sha256, what in wanted.items() if sha256 not in whole]
+
+
 def _add_folder(writer: _Writer, folder: Path, member: str) -> None:
     """Add a folder: plain files alone, so that no link leads out of it; SQLite's files are among the databases."""
     if not folder.is_dir():
         return
     for parent, folders, files in os.walk(folder, onerror=lambda error: writer.manifest.problems.append(str(error))):
-        folders.sort()
+        folders[:] = sorted(set(folders) - ({"incoming"} if member == "data/blobs" else set()))  # uploads under way
         inside = PurePosixPath(member) / Path(parent).relative_to(folder).as_posix()
         writer.folder(Path(parent), str(inside))
         for name in sorted(files):
@@ -487,12 +492,10 @@ def refuse_while_running(settings: Settings) -> None:
     Raises:
         BackupError: the hub, the proxy or the pages answer.
     """
-    from academy.network import internal_address
+    from academy.network import gateway
 
     addresses = {(settings.hub.address, settings.hub.port)}
-    inside = "127.0.0.1"
-    with suppress(Exception):  # without its Docker Engine the hub cannot be running there
-        inside = internal_address(settings)
+    inside = settings.hub.internal_address or gateway(settings, "students") or "127.0.0.1"
     addresses |= {(inside, settings.hub.hub_port), (inside, settings.hub.pages_port)}
     for address, port in sorted(addresses):
         with suppress(OSError), socket.create_connection((address, port), timeout=2):

@@ -19,23 +19,44 @@ def ensure_network(settings: Settings, which: Network) -> str:
 
     client: Any = docker.from_env()
     try:
-        name = network_name(settings, which)
-        found = client.networks.list(names=[f"^{name}$"])
-        network = found[0] if found else _create(client, name, settings.academy.name)
-        network.reload()
-        return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+        return _find(client, network_name(settings, which)) or _create(client, network_name(settings, which), settings)
     finally:
         client.close()
 
 
-def _create(client: Any, name: str, deployment: str) -> Any:
-    return client.networks.create(
+def gateway(settings: Settings, which: Network) -> str | None:
+    """The gateway of a bridge, None when it is not there or Docker does not answer."""
+    import docker
+
+    try:
+        client: Any = docker.from_env(timeout=5)
+        try:
+            return _find(client, network_name(settings, which))
+        finally:
+            client.close()
+    except docker.errors.DockerException:
+        return None
+
+
+def _find(client: Any, name: str) -> str | None:
+    found = client.networks.list(names=[f"^{name}$"])
+    return _gateway(found[0]) if found else None
+
+
+def _gateway(network: Any) -> str:
+    network.reload()
+    return str(network.attrs["IPAM"]["Config"][0]["Gateway"])
+
+
+def _create(client: Any, name: str, settings: Settings) -> str:
+    network = client.networks.create(
         name,
         driver="bridge",
         check_duplicate=True,
         options={"com.docker.network.bridge.enable_icc": "false"},
-        labels={"academyhub.deployment": deployment},
+        labels={"academyhub.deployment": settings.academy.name},
     )
+    return _gateway(network)
 
 
 def internal_address(settings: Settings) -> str:
