@@ -136,6 +136,14 @@ def images() -> None:
 
 
 @pytest.fixture(scope="session")
+def sandbox_image() -> None:
+    """The sandbox image alone, where there is a Docker Engine to hold it."""
+    if settings_module.docker_answers():
+        with machine_lock("images"):
+            subprocess.run([str(CHECKOUT / ".venv/bin/academy"), "images", "build", "sandbox"], check=True, timeout=1500)
+
+
+@pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A PostgreSQL cluster of this test process's own; the value is a URL without a database name."""
     folder = Path("/tmp") / f"academy-pg-{secrets.token_hex(4)}"  # short: its socket's path may have 107 bytes

@@ -62,7 +62,7 @@ def make_unit(settings: Settings, language: str = "ko") -> Path:
 
 
 def answer(release: Path, code: str = RIGHT, why: str = "Because.", **changes: Any) -> bytes:
-    """A student's notebook: the release with ``code`` in place of the solution; changes: grade id -> source or None (deleted)."""
+    """A student's notebook: the release with ``code`` as solution; changes: grade id -> source, or None to delete the cell."""
     notebook = json.loads(release.read_text())
     cells = []
     for cell in notebook["cells"]:
