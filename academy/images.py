@@ -42,9 +42,13 @@ class ImageError(Exception):
     """An image cannot be built; the message says why and what to do."""
 
 
-@cache
 def image_tag(name: str, settings: Settings | None = None) -> str:
     """The name of an image as built from this checkout: its version and a digest of everything that goes into it."""
+    return _tag(name)
+
+
+@cache
+def _tag(name: str) -> str:
     digest = hashlib.sha256(f"{DEBIAN} {PYTHON_VERSION} {PACKAGES}".encode())
     for path in _input_files(name):
         digest.update(f"{path.relative_to(CHECKOUT)}\0".encode())
