@@ -115,7 +115,8 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
 
 
 def _cell(cell: Any, identity: str, kind: str | None, metadata: dict[str, Any]) -> nbformat.NotebookNode:
-    made = (new_code_cell if cell.cell_type == "code" else new_markdown_cell)(cell.source, id=identity)
+    make: Any = new_code_cell if cell.cell_type == "code" else new_markdown_cell
+    made: nbformat.NotebookNode = make(cell.source, id=identity)
     if kind:
         made.metadata["nbgrader"] = {"schema_version": 3, "grade_id": identity, **_KINDS[kind]}
         if "points" in metadata:
