@@ -155,7 +155,7 @@ class _Server(Spawner):
         if key not in usable:
             raise self.failure("spawn-profile-not-allowed", 403, profile=key or self.name)
         self.profile_key, self.gpu = key, ""
-        self.user_options = {"profile": key}
+        self.user_options = self.orm_spawner.user_options = {"profile": key}
 
     def get_env(self) -> dict[str, str]:
         env: dict[str, str] = super().get_env()
@@ -274,6 +274,12 @@ class _Server(Spawner):
         if profile is None or started is None or self._start_pending:
             return False
         return (datetime.now(UTC) - started.replace(tzinfo=UTC)).total_seconds() > profile.hours * 3600
+
+    async def poll(self) -> Any:  # the hub demands both of every subclass of its own
+        return await super().poll()
+
+    async def stop(self, now: bool = False) -> None:
+        await super().stop(now)
 
     async def poll_and_notify(self) -> Any:
         """The hub's regular look at a running server; ends one that is overdue the way the hub ends one that died."""
