@@ -23,6 +23,7 @@ from academy.pages.session import LoginRequired, Sessions
 from academy.pages.visit import Pages, visitor
 from academy.settings import Settings
 from grading.exchange import api
+from grading.exchange.callers import Caller
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def create_app(settings: Settings | None = None, hub_transport: httpx.AsyncBaseT
     app.mount(f"{PREFIX}/static", StaticFiles(directory=HERE / "static"), name="static")
     for part in (signin.router, home.router, staff.router, overview.router):
         app.include_router(part, prefix=PREFIX, include_in_schema=False)
-    app.include_router(api.router(settings, database), prefix=f"{PREFIX}/api/v1")
+    app.include_router(api.router(settings, database, hub_transport), prefix=f"{PREFIX}/api/v1")
+    app.dependency_overrides[api.browser_caller] = _browser_caller
     app.middleware("http")(_static_cache)
     app.add_exception_handler(LoginRequired, _to_login)
     app.add_exception_handler(AcademyError, _show_error)
@@ -68,6 +70,14 @@ def health(request: Request) -> Response:
     with pages.database.read() as session:
         session.execute(text("SELECT 1"))
     return JSONResponse({"status": "ok"})
+
+
+async def _browser_caller(request: Request) -> Caller | None:
+    """Let a script of our own pages read the exchange with the browser's session."""
+    if "authorization" in request.headers or request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return None
+    found = await visitor(request)
+    return Caller(found.session.login, found.person, True, found.language, browser=True) if found else None
 
 
 async def _static_cache(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

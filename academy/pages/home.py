@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from sqlalchemy.orm import Session as Read
 from starlette.concurrency import run_in_threadpool
 
+from academy import profiles
 from academy.database import now
 from academy.i18n import mark
 from academy.messages import AcademyError
@@ -25,7 +26,6 @@ from grading.records import Feedback, Submission
 router = APIRouter()
 
 HOME = f"{PREFIX}/"
-GRADE_PREFIX = "grade-"
 _SERVER_NAME = re.compile(r"^(?=.{1,30}$)[a-z](-?[a-z0-9]+)*$")  # what the hub takes
 _MAX_PAGE_BYTES = 64 * 1024 * 1024
 
@@ -59,28 +59,26 @@ async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbo
         teaching=[views.named_course(visit.settings, course, language) for course in given],
         servers=_servers(visit),
         may_sandbox=may_sandbox(visit),
-        sandbox_limit=visit.settings.spawner.named_servers,
+        sandbox_limit=profiles.most_named_servers(visit.settings, visit.person),
         sandbox_error=sandbox_error,
         sandbox_name=sandbox_name,
     )
 
 
 def may_sandbox(visit: Visit) -> bool:
-    """Whether any sandbox profile is open to one of the person's roles."""
-    roles = visit.person.roles()
-    return any(roles & set(p.roles) for p in visit.settings.profiles.values() if p.kind == "sandbox")
+    return bool(profiles.profiles_for(visit.settings, visit.person, "sandbox", gpus=True))
 
 
 def _servers(visit: Visit) -> list[ServerRow]:
     """The coursework server first, then named ones; grading servers are opened from their course."""
     login, known = visit.session.login, visit.identity.servers
-    coursework = any(visit.person.roles() & set(p.roles) for p in visit.settings.profiles.values() if p.kind == "coursework")
+    coursework = profiles.profiles_for(visit.settings, visit.person, "", gpus=True)
     own = {"": known.get("", Server("", "", False, "", ""))} if coursework or "" in known else {}
     named = {name: server for name, server in sorted(known.items()) if name}
     return [
         ServerRow(server, _server_title(visit, server), spawn_path(login, name))
         for name, server in {**own, **named}.items()
-        if not name.startswith(GRADE_PREFIX) or server.state != "stopped"
+        if not name.startswith(profiles.GRADING) or server.state != "stopped"
     ]
 
 
@@ -112,18 +110,19 @@ async def new_sandbox(visit: Visit = Depends(fresh_visit)) -> Response:
 
 
 def _sandbox_problem(visit: Visit, name: str) -> str:
-    if not _SERVER_NAME.match(name) or name.startswith(GRADE_PREFIX):
+    if not _SERVER_NAME.match(name) or name.startswith(profiles.GRADING):
         return mark("Use 1 to 30 lowercase letters, digits and single hyphens, starting with a letter; not “grade-…”.")
+    limit = profiles.most_named_servers(visit.settings, visit.person)
     if name in visit.identity.servers:
         return mark("You already have a sandbox of this name.")
-    if len([server for server in visit.identity.servers if server]) >= visit.settings.spawner.named_servers:
+    if len([server for server in visit.identity.servers if server]) >= limit:
         return mark("You have as many named servers as one person may have. Delete one first.")
     return ""
 
 
 @router.get("/servers/{name}/delete")
 async def confirm_delete(name: str, visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
-    if name not in visit.identity.servers or name.startswith(GRADE_PREFIX):
+    if name not in visit.identity.servers or name.startswith(profiles.GRADING):
         raise AcademyError("page-missing", status=404)
     return visit.page("delete_server.html", name=name)
 
@@ -131,7 +130,7 @@ async def confirm_delete(name: str, visit: Visit = Depends(fresh_visit)) -> HTML
 @router.post("/servers/{name}/delete")
 async def delete_server(name: str, visit: Visit = Depends(fresh_visit)) -> Response:
     await visit.form()
-    if name not in visit.identity.servers or name.startswith(GRADE_PREFIX):
+    if name not in visit.identity.servers or name.startswith(profiles.GRADING):
         raise AcademyError("page-missing", status=404)
     try:
         await visit.pages.hub.stop(visit.session.token, visit.session.login, name, remove=True)

@@ -41,9 +41,8 @@ def _settle_language(request: Request, response: Response, pages: Pages, session
         person = db.get(Person, session.login)
         saved = person.language if person else None
     if chosen in i18n.LANGUAGES and (saved is None or CHOSEN_COOKIE in request.cookies):
-        if CHOSEN_COOKIE in request.cookies:
-            _save_language(pages, session.login, chosen)
-            response.delete_cookie(CHOSEN_COOKIE, path="/")
+        _save_language(pages, session.login, chosen)
+        response.delete_cookie(CHOSEN_COOKIE, path="/")
     elif saved:
         _set_language(response, pages, saved)
 

@@ -14,11 +14,11 @@ from academy import i18n
 from academy.database import now
 from academy.messages import AcademyError, message
 from academy.pages import views
-from academy.pages.home import GRADE_PREFIX
 from academy.pages.hubapi import PREFIX, pending_path, user_path
 from academy.pages.render import COMMON_HEADERS, done, local_day
 from academy.pages.visit import Visit, fresh_visit, poll, visit
 from academy.people import RosterError, import_roster, members, parse_roster
+from academy.profiles import GRADING, profiles_for
 from grading import operations
 from grading.records import Release, record
 
@@ -288,11 +288,11 @@ async def formgrader(course: str, visit: Visit = Depends(fresh_visit)) -> Respon
     """Start the grading server of this course if it is not running, and go to its formgrader."""
     visit.require_staff(course)
     await visit.form()
-    login, name = visit.session.login, GRADE_PREFIX + course
+    login, name = visit.session.login, GRADING + course
     target = user_path(login, name, "formgrader")
     server = visit.identity.servers.get(name)
     if server is None or server.state == "stopped":
-        profile = next((key for key, p in visit.settings.profiles.items() if p.kind == "grading"), "")
+        profile = next(iter(profiles_for(visit.settings, visit.person, name, gpus=False)), "")
         try:
             await visit.pages.hub.start(visit.session.token, login, name, {"profile": profile})
         except AcademyError as error:
