@@ -377,7 +377,7 @@ def restore(settings: Settings, archive: Path, *, replace: bool = False, report:
         TargetNotEmpty: there is state already and ``replace`` is false.
     """
     refuse_while_running(settings)
-    stamp = f"{now():%Y%m%dT%H%M%SZ}"
+    stamp = f"{now():%Y%m%dT%H%M%S.%fZ}"
     aside = settings.data / f"before-restore-{stamp}"
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=settings.data, prefix=".restore-") as scratch:
@@ -589,7 +589,7 @@ def _swap_sqlite(new: Path, place: Path, aside: Path, undo: ExitStack) -> None:
 
 def _restore_postgres(source: Source, dump: Path, stamp: str, undo: ExitStack) -> None:
     """Restore into the schema public; what was there stays in the schema before_restore_TIME."""
-    aside = f"before_restore_{stamp.lower()}"
+    aside = f"before_restore_{stamp.lower().replace('.', '_')}"
     with _connect(source.url) as connection:
         occupied = bool(inspect(connection).get_table_names())
         if occupied:

@@ -154,6 +154,29 @@ def restore(
     typer.echo(f"Restored.{f' What was there before lies in {kept}.' if kept else ''} Start the academy again.")
 
 
+@app.command()
+def health(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check every part, then start a server, run a notebook, submit and grade; exits 1 when something is broken."""
+    import json
+    from dataclasses import asdict
+
+    from academy.health import Check, examine
+
+    def show(check: Check) -> None:
+        if not as_json:
+            typer.secho(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<18}{check.seconds:7.2f} s", fg=None if check.ok else "red")
+            for line in (check.reason, check.fix):
+                if line:
+                    typer.echo(f"     {line}")
+
+    checks = examine(show)
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], ensure_ascii=False, indent=1))
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
 @images_app.command("build")
 def images_build(
     name: Annotated[list[str] | None, typer.Argument(help="notebook, sandbox; default: both")] = None,
