@@ -17,6 +17,8 @@ people_app = typer.Typer(no_args_is_help=True, help="People: list, import a rost
 images_app = typer.Typer(no_args_is_help=True, help="The images of notebook servers and of the grader.")
 app.add_typer(people_app, name="people")
 app.add_typer(images_app, name="images")
+courses_app = typer.Typer(no_args_is_help=True, help="Courses as files: list, build, prove.")
+app.add_typer(courses_app, name="courses")
 
 
 def main() -> None:
@@ -166,7 +168,8 @@ def health(
 
     def show(check: Check) -> None:
         if not as_json:
-            typer.secho(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<18}{check.seconds:7.2f} s", fg=None if check.ok else "red")
+            state, colour = ("ok", None) if check.ok else ("FAIL", "red")
+            typer.secho(f"{state:<5}{check.name:<18}{check.seconds:7.2f} s", fg=colour)
             for line in (check.reason, check.fix):
                 if line:
                     typer.echo(f"     {line}")
@@ -202,6 +205,69 @@ def images_list() -> None:
     for name in images.NAMES:
         tag = images.image_tag(name)
         typer.echo(f"{name:<10} {tag}  {'built' if images.exists(tag) else 'missing'}")
+
+
+@courses_app.command("list")
+def courses_list() -> None:
+    """Print courses and units, and what is wrong with those that cannot be read."""
+    from grading.courses import catalogue
+
+    config = load()
+    for course in catalogue.courses(config):
+        typer.secho(f"{course.id}  {course.title.ko} · {course.title.en}", bold=True)
+        for unit in course.units:
+            typer.echo(f"  {unit.number:<5} {unit.id:<20} {unit.title.ko} · {unit.title.en}")
+    for problem in catalogue.problems(config):
+        typer.secho(str(problem), fg="red", err=True)
+
+
+@courses_app.command("build")
+def courses_build(
+    course: Annotated[str | None, typer.Argument(help="Default: all courses.")] = None,
+    unit: Annotated[str | None, typer.Argument(help="Default: all units.")] = None,
+) -> None:
+    """Write nbgrader's sources and releases of what has changed, in both languages."""
+    from grading.courses import build
+
+    built = build.build(load(), course, unit)
+    typer.echo("\n".join(f"{c}/{u} built" for c, u in built) or "Nothing has changed.")
+
+
+@courses_app.command("check")
+def courses_check(
+    course: Annotated[str | None, typer.Argument(help="Default: all courses.")] = None,
+    unit: Annotated[str | None, typer.Argument(help="Default: all units.")] = None,
+) -> None:
+    """Prove units: the solution earns all points, the empty release none, every known mistake is caught."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from academy.settings import CHECKOUT
+    from grading.courses import catalogue, check
+
+    config, console = load(), Console()
+    table = Table("unit", "tasks", "points", "hidden tests", "mistakes caught", "seconds", "")
+    records = []
+    for found in [catalogue.course(config, course)] if course else catalogue.courses(config):
+        for wanted in [found.unit(unit)] if unit else found.units:
+            with console.status(f"{found.id}/{wanted.id}") as status:
+                record = check.check(config, found, wanted, lambda step, s=status, w=wanted: s.update(f"{w.id}: {step}"))
+            records.append(record)
+            caught = f"{record.mistakes_caught} of {record.mistakes}"
+            values = [record.unit, record.tasks, f"{record.points:g}", record.hidden_tests, caught, f"{record.seconds:.0f}"]
+            table.add_row(*map(str, values), "ok" if record.ok else "[red]failed[/red]")
+    console.print(table)
+    problems = [f"{record.unit}: {problem}" for record in records for problem in record.problems]
+    problems += [str(problem) for problem in catalogue.problems(config)]
+    for problem in problems:
+        console.print(problem, style="red", markup=False)
+    output = CHECKOUT / "build" / "courses.json"
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps([r.as_dict() for r in records], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    if problems:
+        raise typer.Exit(1)
 
 
 @people_app.command("list")
