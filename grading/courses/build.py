@@ -139,7 +139,7 @@ def messages(unit: Unit, language: str) -> dict[str, str]:
         raise CourseError("course-file-wrong", file=path, problem=f"{error!r}") from error
 
 
-def _extra_files(unit: Unit) -> list[Path]:
+def extra_files(unit: Unit) -> list[Path]:
     """Data, pictures and modules that go along with the notebook; mistakes and the source stay here."""
     skip = {"mistakes", "__pycache__"}
     files = (path for path in sorted(unit.folder.rglob("*")) if path.is_file())
@@ -149,7 +149,7 @@ def _extra_files(unit: Unit) -> list[Path]:
 
 def _digest(unit: Unit) -> str:
     digest = hashlib.sha256(str(FORMAT).encode())
-    for path in [unit.source, unit.folder / "messages.toml", *_extra_files(unit)]:
+    for path in [unit.source, unit.folder / "messages.toml", *extra_files(unit)]:
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -167,7 +167,7 @@ def _build_unit(settings: Settings, course: Course, unit: Unit) -> bool:
         nbformat.write(notebook(unit, course.id, language), folder / f"{unit.id}.ipynb")
         texts = json.dumps(messages(unit, language), ensure_ascii=False, indent=1)
         (folder / "messages.json").write_text(texts + "\n", encoding="utf-8")
-        for path in _extra_files(unit):
+        for path in extra_files(unit):
             target = folder / path.relative_to(unit.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
@@ -208,4 +208,15 @@ def _share(settings: Settings, folder: Path, unit: Unit) -> None:
                 path.chmod(0o2770 if path.is_dir() else 0o660)
 
 
-__all__ = ["ANSWER", "LANGUAGES", "build", "messages", "notebook", "prepare_folder", "release", "source", "staff_gid"]
+__all__ = [
+    "ANSWER",
+    "LANGUAGES",
+    "build",
+    "extra_files",
+    "messages",
+    "notebook",
+    "prepare_folder",
+    "release",
+    "source",
+    "staff_gid",
+]
