@@ -30,7 +30,8 @@ INPUTS = {
     "notebook": [
         "images/python",
         "images/notebook",
-        *(f"grading/{name}" for name in [*GRADING, "exchange/__init__.py", "exchange/plugin.py", "exchange/client.py"]),
+        *(f"grading/{name}" for name in GRADING),
+        *(f"grading/exchange/{name}" for name in ["__init__.py", "archive.py", "plugin.py", "client.py"]),
     ],
     "sandbox": ["images/python", "images/sandbox", *(f"grading/{name}" for name in [*GRADING, "run_notebook.py"])],
 }

@@ -404,10 +404,9 @@ def _accept(
                 raise AcademyError("exchange-key-reused", 409)
             return _receipt(before, session.get(Feedback, before.id)), False
         open_unit = _released(session, course, unit)
-        recent = mine.where(
-            Submission.course == course, Submission.unit == unit, Submission.received_at > now() - timedelta(hours=1)
-        )
-        if session.scalar(select(func.count()).select_from(recent.subquery())) >= SUBMISSIONS_PER_HOUR:  # type: ignore[operator]
+        last_hour = Submission.received_at > arrived - timedelta(hours=1)
+        recent = mine.where(Submission.course == course, Submission.unit == unit, last_hour)
+        if (session.scalar(select(func.count()).select_from(recent.subquery())) or 0) >= SUBMISSIONS_PER_HOUR:
             raise AcademyError("exchange-too-often", 429, count=SUBMISSIONS_PER_HOUR)
         submission = Submission(
             course=course,
@@ -422,17 +421,7 @@ def _accept(
         )
         session.add(submission)
         session.flush()
-        record(
-            session,
-            caller.login,
-            "submit",
-            course,
-            unit,
-            caller.login,
-            submission=submission.id,
-            sha256=blob.sha256,
-            late=submission.late,
-        )
+        _record_about(session, caller, "submit", submission, sha256=blob.sha256, late=submission.late)
     return _receipt(submission, None), True
 
 
@@ -476,7 +465,7 @@ def content(submission_id: Id, service: Exchange, caller: Asking) -> Response:
     with service.write() as session:
         submission = _visible(session, caller, submission_id)
         action = "download" if submission.login == caller.login else "collect"
-        record(session, caller.login, action, submission.course, submission.unit, submission.login, submission=submission.id)
+        _record_about(session, caller, action, submission)
     received = submission.received_at.isoformat()
     return _file(service, submission.sha256, {"X-Academy-Received-At": received})
 
@@ -506,18 +495,7 @@ async def release_feedback(
             changed = row.sha256 != sha256
             row.sha256, row.score, row.max_score, row.released_by = sha256, score, max_score, caller.login
             row.released_at = now() if changed else row.released_at
-            record(
-                session,
-                caller.login,
-                "feedback",
-                submission.course,
-                submission.unit,
-                submission.login,
-                submission=submission.id,
-                sha256=sha256,
-                score=score,
-                max_score=max_score,
-            )
+            _record_about(session, caller, "feedback", submission, sha256=sha256, score=score, max_score=max_score)
         return _receipt(submission, row)
 
     return await _receive(request, service, caller, keep)
@@ -537,15 +515,7 @@ def feedback(submission_id: Id, service: Exchange, caller: Asking) -> Response:
         row = session.get(Feedback, submission_id)
         if row is None:
             raise AcademyError("exchange-no-feedback", 404)
-        record(
-            session,
-            caller.login,
-            "fetch-feedback",
-            submission.course,
-            submission.unit,
-            submission.login,
-            submission=submission.id,
-        )
+        _record_about(session, caller, "fetch-feedback", submission)
     return _file(service, row.sha256, {})
 
 
@@ -693,6 +663,11 @@ def _visible(session: Session, caller: Caller, submission_id: str) -> Submission
     if submission is None or not (own or caller.acts_as_staff(submission.course)):
         raise AcademyError("exchange-no-submission", 404)
     return submission
+
+
+def _record_about(session: Session, caller: Caller, action: str, submission: Submission, **detail: Any) -> None:
+    course, unit, login = submission.course, submission.unit, submission.login
+    record(session, caller.login, action, course, unit, login, submission=submission.id, **detail)
 
 
 def _receipts(session: Session, query: Any) -> list[Receipt]:

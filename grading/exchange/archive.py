@@ -19,6 +19,8 @@ MAX_ENTRIES = 5000
 MAX_NAME_BYTES = 1024
 MAX_HEADER_BYTES = 64 * 1024  # of a long name or a pax header; the standard library would read any size into memory
 EXTENDED = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+# what the standard library raises for bytes that are no archive
+DAMAGE = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, OverflowError, RecursionError)
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -104,20 +106,11 @@ def _opened(source: IO[bytes], max_bytes: int) -> Iterator[tarfile.TarFile]:
     # Headers and padding come on top of the content.
     limited = _Limited(gzip.GzipFile(fileobj=source, mode="rb"), max_bytes + (MAX_ENTRIES + 1) * 2048)
     try:
-        with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as tar:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=limited, mode="r|", tarinfo=_Member) as tar:
             yield tar
         while limited.read(1 << 20):  # to the end: the checksum of the compressed data stands there
             pass
-    except (
-        tarfile.TarError,
-        EOFError,
-        zlib.error,
-        gzip.BadGzipFile,
-        UnicodeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except DAMAGE as error:
         raise ArchiveError("damaged") from error
 
 

@@ -122,7 +122,7 @@ class Callers:
     async def _connected(self) -> httpx.AsyncClient:
         async with self._starting:
             if self._client is None:
-                url = os.environ.get("JUPYTERHUB_API_URL") or await run_in_threadpool(network.hub_api_url, self._settings)
+                url = os.environ.get("JUPYTERHUB_API_URL", "") or await run_in_threadpool(network.hub_api_url, self._settings)
                 self._client = httpx.AsyncClient(
                     base_url=url,
                     timeout=httpx.Timeout(20, pool=60),
