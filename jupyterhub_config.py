@@ -79,7 +79,7 @@ c.JupyterHub.load_roles = [
     },
 ]
 c.JupyterHub.services = [
-    pages.service(academy),
+    {**pages.service(academy), "timeout": 2},  # seconds that the hub's start waits for them
     {"name": "health", "api_token": academy.secret("health-token"), "display": False},
     {
         "name": "culler",
