@@ -253,7 +253,7 @@ def courses_check(
     for found in [catalogue.course(config, course)] if course else catalogue.courses(config):
         for wanted in [found.unit(unit)] if unit else found.units:
             with console.status(f"{found.id}/{wanted.id}") as status:
-                record = check.check(config, found, wanted, lambda step, s=status, w=wanted: s.update(f"{w.id}: {step}"))
+                record = check.check(config, found, wanted, status.update)
             records.append(record)
             caught = f"{record.mistakes_caught} of {record.mistakes}"
             values = [record.unit, record.tasks, f"{record.points:g}", record.hidden_tests, caught, f"{record.seconds:.0f}"]

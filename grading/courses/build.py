@@ -181,7 +181,7 @@ def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> 
     """nbgrader's generate_assignment; only the Korean version tells the gradebook, since both have the same cells."""
     from nbgrader.apps import NbGraderAPI
 
-    from grading.autograde import nbgrader_config
+    from grading.autograde import gradebook, nbgrader_config
 
     config = nbgrader_config(settings, course.id)
     config.CourseDirectory.source_directory = _suffixed("source", language)
@@ -190,10 +190,12 @@ def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> 
     config.GenerateAssignment.no_database = language != "ko"
     config.GenerateAssignment.force = True
     logging.getLogger("traitlets").setLevel(logging.ERROR)
+    with gradebook(settings, course.id):  # made with the care that nbgrader's own first opening lacks
+        pass
     api = NbGraderAPI(config=config)
     result = api.generate_assignment(unit.id, force=True)
     if not result["success"]:
-        problem = result.get("error") or result.get("log", "")
+        problem = f"{result.get('log', '')}\n{result.get('error') or ''}"
         raise CourseError("course-file-wrong", file=unit.source, problem=str(problem)[-2000:])
 
 
