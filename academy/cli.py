@@ -23,6 +23,8 @@ app.add_typer(courses_app, name="courses")
 
 def main() -> None:
     """Run the command; a failure that a person can mend is one message, not a traceback."""
+    # libraries run programs of this environment (nbgrader: alembic) by their names
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     from academy.backup import BackupError
     from academy.images import ImageError
     from academy.run import RunError

@@ -24,6 +24,7 @@ from typing import Any
 
 import httpx
 from sqlalchemy import delete, select, text
+from sqlalchemy.orm import Session
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -32,6 +33,7 @@ from academy.database import Database
 from academy.messages import AcademyError
 from academy.people import Person, enrol
 from academy.settings import Settings, SettingsError, docker_answers, load
+from grading.exchange.store import Store
 from grading.records import Feedback, Grade, Job, Release, Submission
 
 PROBE = "academy-health"  # person and course
@@ -63,9 +65,9 @@ def nbgrader(*command):
     if done.returncode:
         raise RuntimeError((done.stdout + done.stderr)[-800:])
 
-shutil.rmtree("{UNIT}", ignore_errors=True)
+shutil.rmtree("{PROBE}", ignore_errors=True)
 nbgrader("fetch_assignment", "{UNIT}")
-path = pathlib.Path("{UNIT}/{UNIT}.ipynb")
+path = pathlib.Path("{PROBE}/{UNIT}/{UNIT}.ipynb")
 notebook = nbformat.read(path, as_version=4)
 for cell in notebook.cells:
     if cell.metadata.get("nbgrader", {{}}).get("grade_id") == "double":
@@ -388,7 +390,8 @@ class Probe:
             self.stop()
             self.http.delete(self.user)
         with self.database.write() as session:
-            mine = select(Submission.id).where(Submission.course == PROBE).scalar_subquery()
+            files = self._files(session)
+            mine = select(Submission.id).where(Submission.course == PROBE)
             session.execute(delete(Job).where(Job.course == PROBE))
             for table in (Grade, Feedback):
                 session.execute(delete(table).where(table.submission_id.in_(mine)))
@@ -396,6 +399,20 @@ class Probe:
             session.execute(delete(Release).where(Release.course == PROBE))
             if person := session.get(Person, PROBE):
                 session.delete(person)
+            session.flush()
+            others = {*session.scalars(select(Submission.sha256)), *session.scalars(select(Feedback.sha256))}
+        store = Store(self.settings)
+        for sha256 in files - others:
+            with contextlib.suppress(AcademyError):
+                store.path(sha256).unlink()
+
+    def _files(self, session: Session) -> set[str]:
+        """What the probe's rows name in the store; its release stays, which is the same at every visit."""
+        feedback = select(Feedback.sha256).join(Submission, Feedback.submission_id == Submission.id)
+        return {
+            *session.scalars(select(Submission.sha256).where(Submission.course == PROBE)),
+            *session.scalars(feedback.where(Submission.course == PROBE)),
+        }
 
     def _left(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
