@@ -52,7 +52,7 @@ class Hub:
         command = [sys.executable, "-m", "jupyterhub", "--config", str(CHECKOUT / "jupyterhub_config.py"), *self.arguments]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                command, cwd=self.settings.data, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=dict(os.environ)
+                command, cwd=self.settings.data, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:

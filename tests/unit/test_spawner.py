@@ -1,0 +1,164 @@
+"""Who may start which server, names of containers and volumes, GPUs, and the texts of failed starts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import docker
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+from academy import gpus, profiles
+from academy.messages import catalogue
+from academy.people import Person, enrol
+from academy.settings import CHECKOUT, Settings
+from academy.spawner import STEPS, AcademySpawner, SpawnFailed, share_course_folder
+
+
+def person(login: str = "alice", role: str | None = None, **courses: str) -> Person:
+    someone = Person(login=login, name=login, role=role, enrollments=[])
+    for course, course_role in courses.items():
+        enrol(someone, course, course_role)
+    return someone
+
+
+@pytest.mark.parametrize(
+    ("who", "server", "gpu", "expected"),
+    [
+        (person(), "", False, ["cpu"]),
+        (person(), "", True, ["cpu", "gpu"]),
+        (person(ai="student"), "trial", True, []),
+        (person(ai="student"), "grade-ai", True, []),
+        (person(ai="assistant"), "grade-ai", False, ["grading"]),
+        (person(ai="instructor"), "grade-ml", False, []),
+        (person(ai="instructor", ml="student"), "grade-ml", False, []),
+        (person(ai="instructor"), "", False, ["cpu"]),
+        (person(role="founder"), "trial", False, ["sandbox"]),
+        (person(role="founder"), "trial", True, ["sandbox", "sandbox-gpu"]),
+        (person(role="operator"), "grade-ai", False, []),
+    ],
+)
+def test_who_may_start_what(who: Person, server: str, gpu: bool, expected: list[str]) -> None:
+    assert list(profiles.profiles_for(Settings(), who, server, gpus=gpu)) == expected
+
+
+def test_named_servers_are_for_founders_and_staff() -> None:
+    settings = Settings()
+    assert profiles.most_named_servers(settings, person(ai="student")) == 1  # 0 would mean "no limit" to the hub
+    for who in (person(role="founder"), person(ai="instructor"), person(ai="assistant")):
+        assert profiles.most_named_servers(settings, who) == settings.spawner.named_servers
+
+
+@pytest.mark.parametrize("options", [{"profile": "cpu"}, {"profile": ["cpu"]}, {"profile": ["cpu", "gpu"]}])
+def test_the_choice_from_a_form_and_from_json(options: dict[str, Any]) -> None:
+    assert profiles.chosen(options) == "cpu"
+    assert profiles.chosen({}) == profiles.chosen({"profile": []}) == profiles.chosen({"profile": None}) == ""
+
+
+@given(st.text(min_size=1, max_size=64))
+def test_slugs_are_safe_names(text: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", profiles.slug(text))
+    assert len(profiles.slug(text)) <= 40
+
+
+@given(st.text("ab-홍.A", min_size=1, max_size=8), st.text("ab-홍.A", min_size=1, max_size=8))
+def test_two_logins_never_share_a_slug(one: str, other: str) -> None:
+    assert (profiles.slug(one) == profiles.slug(other)) == (one == other)
+    assert profiles.slug(profiles.slug("홍길동")) != profiles.slug("홍길동")  # nor somebody named as another's slug
+
+
+def test_a_gpu_is_given_once() -> None:
+    containers = [
+        {"Labels": {gpus.LABEL: "GPU-a"}, "State": "running"},
+        {"Labels": {gpus.LABEL: "GPU-b"}, "State": "exited"},
+    ]
+    assert gpus.free_device(["GPU-a", "GPU-b"], containers) == "GPU-b"
+    assert gpus.free_device(["GPU-a"], containers) is None
+    containers[1]["State"] = "created"
+    assert gpus.free_device(["GPU-a", "GPU-b"], containers) is None
+    assert gpus.free_device([], containers) is None
+
+
+def test_settings_name_the_gpus_where_there_is_no_driver(config: Callable[..., Settings]) -> None:
+    assert gpus.devices(config(spawner={"gpu_devices": ["GPU-a"]})) == ["GPU-a"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "gpu", "key"),
+    [
+        ("No such image: academyhub-notebook:1", "", "spawn-image-missing"),
+        ("mkdir /var/lib/docker/overlay2/x: no space left on device", "", "spawn-disk-full"),
+        ('could not select device driver "" with capabilities: [[gpu]]', "GPU-a", "spawn-gpu-missing"),
+        ("nvidia-container-cli: device error: GPU-a: unknown device", "GPU-a", "spawn-gpu-missing"),
+        ("network x not found", "", "spawn-refused"),
+    ],
+)
+def test_the_engine_s_errors_become_sentences(settings_spawner: AcademySpawner, reason: str, gpu: str, key: str) -> None:
+    settings_spawner.gpu = gpu
+    error = docker.errors.APIError("500 Server Error", requests.Response(), explanation=reason)
+    failed = settings_spawner._explain(error)
+    assert failed.key == key
+    assert reason not in str(failed.jupyterhub_message)
+    assert reason in failed.log_message  # operators read it in the hub's log
+
+
+def test_no_answer_from_the_engine_is_named(settings_spawner: AcademySpawner) -> None:
+    assert settings_spawner._explain(requests.ConnectionError("refused")).key == "spawn-docker-down"
+    assert settings_spawner._explain(docker.errors.DockerException("no socket")).key == "spawn-docker-down"
+
+
+@pytest.fixture
+def settings_spawner(config: Callable[..., Settings]) -> AcademySpawner:
+    return type("Spawner", (AcademySpawner,), {"academy": config(), "database": None})()
+
+
+def test_what_people_write_is_escaped() -> None:
+    failed = SpawnFailed("spawn-profile-not-allowed", "en", profile="<script>")
+    assert "<script>" not in failed.jupyterhub_html_message
+    assert "&lt;script&gt;" in failed.message_html
+
+
+def spawn_keys() -> list[str]:
+    return sorted(key for key in catalogue() if key.startswith("spawn-"))
+
+
+@pytest.mark.parametrize("key", spawn_keys())
+def test_every_failure_has_both_languages_and_a_place_in_the_documents(key: str) -> None:
+    entry = catalogue()[key]
+    assert all(entry[part] for part in ("ko", "en", "ko_fix", "en_fix"))
+    errors = (CHECKOUT / "docs" / "errors.md").read_text(encoding="utf-8")
+    section = errors.split(f"### {key}\n", 1)[1].split("\n### ", 1)[0]
+    for part in (entry["ko"], entry["en"]):
+        assert part in section
+    assert "Cause:" in section
+    assert "Fix:" in section
+
+
+def test_no_failure_without_a_test_and_no_unknown_key() -> None:
+    used = set(re.findall(r'"(spawn-[a-z-]+)"', (CHECKOUT / "academy" / "spawner.py").read_text(encoding="utf-8")))
+    assert used == set(spawn_keys())
+    tests = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "tests").rglob("test_spawn*.py"))
+    assert not [key for key in used if key not in tests]
+
+
+def test_progress_goes_forward_in_both_languages() -> None:
+    for backend in ("container", "process"):
+        percents = [STEPS[name][0] for name in ("profile", "image", backend, "notebook", "ready")]
+        assert percents == sorted(percents)
+        assert 0 < percents[0] < percents[-1] < 100
+    assert json.dumps([text.model_dump() for _, text in STEPS.values()])
+    assert all(text.ko and text.en for _, text in STEPS.values())
+
+
+def test_a_course_folder_is_shared_with_its_group(config: Callable[..., Settings]) -> None:
+    settings = config()
+    folder = settings.course_folder("demo")
+    gid = share_course_folder(settings, folder)
+    assert folder.stat().st_gid == gid
+    assert folder.stat().st_mode & 0o7777 == 0o2770  # files made in it belong to the group; nobody else reads them
+    assert share_course_folder(settings, folder) == gid
