@@ -99,14 +99,37 @@ def _toml(value: Any) -> str:
 
 
 @pytest.fixture
-def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Settings]]:
     """``config(section={...})`` writes an academy.toml, points ACADEMY_CONFIG at it (children too) and loads it."""
+    names = set()
 
     def make(**sections: dict[str, Any]) -> Settings:
         monkeypatch.setenv("ACADEMY_CONFIG", str(write_config(tmp_path, **sections)))
-        return settings_module.load()
+        settings = settings_module.load()
+        names.add(settings.academy.name)
+        return settings
 
-    return make
+    yield make
+    for name in names:
+        remove_deployment(name)
+
+
+def remove_deployment(name: str) -> None:
+    """Remove the containers, networks and volumes of a test's deployment; an engine has room for about 30 networks."""
+    if not settings_module.docker_answers():
+        return
+
+    def found(*command: str) -> list[str]:
+        return subprocess.run(["docker", *command], capture_output=True, text=True).stdout.split()
+
+    label = f"label=academyhub.deployment={name}"
+    for remove, listed in (
+        (["rm", "--force", "--volumes"], found("ps", "--all", "--quiet", "--filter", label)),
+        (["network", "rm"], found("network", "ls", "--quiet", "--filter", label)),
+        (["volume", "rm", "--force"], found("volume", "ls", "--quiet", "--filter", f"name=^{name}-")),
+    ):
+        if listed:
+            subprocess.run(["docker", *remove, *listed], capture_output=True)
 
 
 @pytest.fixture
