@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import re
 import threading
@@ -177,7 +178,7 @@ def _explain(error: Exception) -> AcademyError:
             return AcademyError("exchange-interrupted", 400)
         case SQLAlchemyError():
             return AcademyError("exchange-database-down", 503)
-        case OSError():
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return AcademyError("exchange-disk-full", 507)
         case _:
             return AcademyError("exchange-failed", 500)

@@ -122,12 +122,17 @@ class Callers:
     async def _connected(self) -> httpx.AsyncClient:
         async with self._starting:
             if self._client is None:
-                url = os.environ.get("JUPYTERHUB_API_URL", "") or await run_in_threadpool(network.hub_api_url, self._settings)
                 self._client = httpx.AsyncClient(
-                    base_url=url,
+                    base_url=await run_in_threadpool(self._hub_url),
                     timeout=httpx.Timeout(20, pool=60),
                     limits=httpx.Limits(max_connections=20),
                     transport=self._transport,
                     trust_env=False,
                 )
         return self._client
+
+    def _hub_url(self) -> str:
+        try:
+            return os.environ.get("JUPYTERHUB_API_URL") or network.hub_api_url(self._settings)
+        except Exception as error:  # Docker, whose bridge's address it is, is away
+            raise AcademyError("hub-unavailable", 503) from error

@@ -191,9 +191,7 @@ class Exchange(default.Exchange):
     def left_out(self, parent: str, names: list[str]) -> list[str]:
         """What is not sent; a file that is too large is refused by the academy instead of being left out in silence."""
         ignore = [*self.coursedir.ignore, NOTE, RELEASED_AT]
-        chosen = ignore_patterns(
-            exclude=ignore, include=self.coursedir.include, log=self.log
-        )
+        chosen = ignore_patterns(exclude=ignore, include=self.coursedir.include, log=self.log)
         return list(chosen(parent, names))
 
     def share(self, folder: Path) -> None:

@@ -23,7 +23,7 @@ from academy.messages import AcademyError
 from academy.settings import Settings
 from grading.exchange import archive
 
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 RESERVE_BYTES = 256 << 20  # stays free for the database and the log
 LEFTOVER_SECONDS = 24 * 3600
 
@@ -112,7 +112,7 @@ class Store:
         return removed
 
     def _place(self, sha256: str) -> Path:
-        if not _SHA256.match(sha256):
+        if not _SHA256.fullmatch(sha256):
             raise ValueError(f"not a SHA-256: {sha256!r}")
         return self.folder / sha256[:2] / sha256
 
