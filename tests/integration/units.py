@@ -61,16 +61,13 @@ def make_unit(settings: Settings, language: str = "ko") -> Path:
     return root / "release" / UNIT / f"{UNIT}.ipynb"
 
 
-def answer(release: Path, code: str = RIGHT, why: str = "Because.", **changes: Any) -> bytes:
+def answer(release: Path, code: str = RIGHT, why: str | None = "Because.", **changes: Any) -> bytes:
     """A student's notebook: the release with ``code`` as solution; changes: grade id -> source, or None to delete the cell."""
+    changes = {"square": code, "why": why, **changes}
     notebook = json.loads(release.read_text())
     cells = []
     for cell in notebook["cells"]:
         name = cell["metadata"].get("nbgrader", {}).get("grade_id", "").replace("-", "_")
-        if name == "square":
-            cell["source"] = code
-        elif name == "why":
-            cell["source"] = why
         if name in changes:
             if changes[name] is None:
                 continue

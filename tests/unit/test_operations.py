@@ -1,0 +1,316 @@
+"""The queue, the operations of staff, and what the supervisor takes from a sandbox: without Docker, without nbgrader runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from sqlalchemy import select
+
+from academy.database import Database, now
+from academy.messages import AcademyError
+from academy.people import Person, enrol
+from academy.settings import Settings
+from grading import operations, sandbox
+from grading.exchange.archive import pack_bytes
+from grading.exchange.store import Store
+from grading.records import Feedback, Grade, History, Job, Release, Submission
+from grading.worker import ATTEMPTS, Lost, Worker
+
+
+@pytest.fixture
+def settings(config: Callable[..., Settings]) -> Settings:
+    return config(academy={"language": "en"})
+
+
+@pytest.fixture
+def database(settings: Settings) -> Any:
+    db = Database(settings.database_url)
+    db.upgrade()
+    yield db
+    db.close()
+
+
+def submit(database: Database, login: str, unit: str = "arrays", minutes: int = 0, sha256: str = "0" * 64) -> str:
+    with database.write() as session:
+        if session.get(Person, login) is None:
+            person = Person(login=login, name=login.title())
+            session.add(person)
+            enrol(person, "demo", "student")
+        at = now() + timedelta(minutes=minutes)
+        submission = Submission(course="demo", unit=unit, login=login, sha256=sha256, size=1, received_at=at)
+        session.add(submission)
+        session.flush()
+        return submission.id
+
+
+def queue(database: Database, what: str = "request_grading", logins: list[str] | None = None) -> list[Job]:
+    with database.write() as session:
+        jobs: list[Job] = getattr(operations, what)(session, "demo", "arrays", "teacher", logins)
+        return jobs
+
+
+def test_grading_is_queued_once_for_the_newest_submission(database: Database) -> None:
+    submit(database, "kim")
+    newest = submit(database, "kim", minutes=1)
+    first, again = queue(database), queue(database)
+    assert [job.submission_id for job in first] == [newest]
+    assert [job.id for job in again] == [job.id for job in first]
+    with database.read() as session:
+        assert len(session.scalars(select(History).where(History.action == "request-grade")).all()) == 1
+
+
+def test_grading_nothing_says_so(database: Database) -> None:
+    with pytest.raises(AcademyError, match="no submissions"):
+        queue(database)
+    submit(database, "kim")
+    with pytest.raises(AcademyError, match="no submission of lee"):
+        queue(database, logins=["lee"])
+
+
+def test_higher_priority_first_then_the_newest_submission(database: Database, settings: Settings) -> None:
+    for minutes, login in enumerate(("old", "middle", "new")):
+        submit(database, login, minutes=minutes)
+    by_login = {}
+    for job in queue(database):
+        with database.read() as session:
+            by_login[session.get_one(Submission, job.submission_id).login] = job.id
+    with database.write() as session:
+        session.get_one(Job, by_login["old"]).priority = 5
+    worker = Worker(settings)
+    claimed = [job.id for _ in range(3) if (job := worker.claim())]
+    assert claimed == [by_login["old"], by_login["new"], by_login["middle"]]
+    assert worker.claim() is None
+
+
+def test_a_claim_that_ran_out_is_taken_by_another_and_the_first_records_nothing(database: Database, settings: Settings) -> None:
+    submit(database, "kim")
+    queue(database)
+    one, other = Worker(settings), Worker(settings)
+    job = one.claim()
+    assert job is not None
+    assert other.claim() is None
+    with database.write() as session:
+        session.get_one(Job, job.id).claim_expires_at = now() - timedelta(seconds=1)
+    taken = other.claim()
+    assert taken is not None
+    assert (taken.id, taken.attempts) == (job.id, 2)
+    with pytest.raises(Lost):
+        one._renew(job)
+
+    def record() -> None:
+        with database.write() as session:
+            session.add(Grade(submission_id=job.submission_id, score=1, max_score=1))
+            one._finish(session, job, {}, "done", None)
+
+    with pytest.raises(Lost):
+        record()
+    with database.read() as session:
+        assert session.get(Grade, job.submission_id) is None
+
+
+def test_a_job_that_kills_its_workers_is_given_up(database: Database, settings: Settings) -> None:
+    submit(database, "kim")
+    [job] = queue(database)
+    worker = Worker(settings)
+    for _ in range(ATTEMPTS):
+        assert worker.claim() is not None
+        with database.write() as session:
+            session.get_one(Job, job.id).claim_expires_at = now() - timedelta(seconds=1)
+    assert worker.claim() is None
+    with database.read() as session:
+        given_up = session.get_one(Job, job.id)
+        assert given_up.state == "failed"
+        assert "given up" in (given_up.error or "")
+
+
+def test_one_students_unit_is_worked_on_by_one_worker_and_feedback_waits_for_the_grade(
+    database: Database, settings: Settings
+) -> None:
+    submit(database, "kim")
+    [grade] = queue(database)
+    [feedback] = queue(database, "request_feedback")
+    submit(database, "kim", minutes=1)
+    [newer] = queue(database)
+    worker = Worker(settings)
+    first = worker.claim()
+    assert first is not None
+    assert first.id == newer.id
+    assert worker.claim() is None
+    with database.write() as session:
+        for job in (grade, newer):
+            session.get_one(Job, job.id).state = "done"
+    last = worker.claim()
+    assert last is not None
+    assert last.id == feedback.id
+
+
+def test_a_failure_is_recorded_with_its_reason(database: Database, settings: Settings) -> None:
+    submit(database, "kim")  # its content is not in the store
+    [job] = queue(database)
+    Worker(settings).run([job.id])
+    with database.read() as session:
+        failed = session.get_one(Job, job.id)
+        assert failed.state == "failed"
+        assert failed.error
+        assert operations.progress([failed]).failures == [failed]
+
+
+def test_release_and_withdraw(database: Database, settings: Settings) -> None:
+    root = settings.course_folder("demo")
+    for folder in ("release", "release.en"):
+        (root / folder / "arrays").mkdir(parents=True)
+        (root / folder / "arrays" / "arrays.ipynb").write_text("{}")
+    due = operations.parse_due("2031-12-01 18:00", settings)
+    assert due.isoformat() == "2031-12-01T18:00:00+09:00"
+    with database.write() as session:
+        release = operations.release_unit(session, settings, "demo", "arrays", due, "teacher")
+        assert sorted(release.blobs) == ["en", "ko"]
+        with pytest.raises(AcademyError, match="no student version"):
+            operations.release_unit(session, settings, "demo", "other", None, "teacher")
+    with database.write() as session:
+        operations.withdraw_unit(session, "demo", "arrays", "teacher")
+    with database.write() as session:
+        assert session.get(Release, ("demo", "arrays")) is None
+        assert session.scalars(select(History.action).order_by(History.id)).all() == ["release", "withdraw"]
+        with pytest.raises(AcademyError, match="not released"):
+            operations.withdraw_unit(session, "demo", "arrays", "teacher")
+
+
+def test_a_due_date_that_cannot_be_read(settings: Settings) -> None:
+    with pytest.raises(AcademyError, match="next friday"):
+        operations.parse_due("next friday", settings)
+
+
+def test_collect_puts_the_newest_where_nbgrader_looks(database: Database, settings: Settings, tmp_path: Path) -> None:
+    store = Store(settings)
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "arrays.ipynb").write_text(str(number))
+        (folder / "timestamp.txt").write_text("forged")
+        submit(database, "kim", minutes=number, sha256=store.put(pack_bytes(folder)))
+        with database.write() as session:
+            [submission] = operations.collect(session, settings, "demo", "arrays", "teacher")
+    target = settings.course_folder("demo") / "submitted" / "kim" / "arrays"
+    assert (target / "arrays.ipynb").read_text() == "2"
+    stamp = datetime.strptime((target / "timestamp.txt").read_text(), "%Y-%m-%d %H:%M:%S.%f UTC")
+    assert stamp == submission.received_at.replace(tzinfo=None)
+    assert [path.name for path in target.parent.iterdir()] == ["arrays"]
+
+
+def test_the_overview_shows_those_who_did_not_submit_too(database: Database) -> None:
+    submission = submit(database, "kim")
+    submit(database, "lee", unit="other")
+    with database.write() as session:
+        session.add(Grade(submission_id=submission, score=2, max_score=3))
+        session.add(Feedback(submission_id=submission, sha256="0" * 64, score=2, max_score=3, released_by="teacher"))
+    queue(database)
+    with database.read() as session:
+        kim, lee = operations.unit_overview(session, "demo", "arrays")
+    assert (kim.login, kim.name) == ("kim", "Kim")
+    assert kim.grade is not None
+    assert kim.feedback is not None
+    assert kim.job is not None
+    assert kim.job.state == "queued"
+    assert (lee.login, lee.submission, lee.grade, lee.job) == ("lee", None, None, None)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert operations.safe_cell(text) == f"'{text}"
+    assert operations.safe_cell("김철수") == "김철수"
+
+
+def notebook(*points: float | None) -> Any:
+    metadata = [{"nbgrader": {"grade": True, "solution": False, "points": p}} if p is not None else {} for p in points]
+    return new_notebook(cells=[new_code_cell("x", metadata=m) for m in metadata])
+
+
+def merged(lines: list[Any], *points: float | None) -> list[Any]:
+    sent = notebook(*points)
+    raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
+    answers = sandbox._read(raw, sent, 10_000)
+    sandbox._merge(sent, answers, sandbox._outcome("", answers), "the reason", "cut")
+    nbformat.validate(sent)
+    return [cell.outputs for cell in sent.cells]
+
+
+def result(text: str) -> Any:
+    return new_output("execute_result", data={"text/plain": text}, execution_count=1)
+
+
+END = {"end": "done"}
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"), [("2", "2"), ("99", "3.0"), ("-5", "0.0"), ("nan", "0.0"), ("inf", "3.0"), ("'fine'", "'fine'")]
+)
+def test_a_test_cells_result_is_between_nothing_and_its_points(text: str, kept: str) -> None:
+    [[output]] = merged([{"cell": 0, "outputs": [result(text)]}, END], 3)
+    assert output.data["text/plain"] == kept
+
+
+def test_stderr_of_a_test_is_no_failure() -> None:
+    [[output]] = merged([{"cell": 0, "outputs": [new_output("stream", name="stderr", text="careful")]}, END], 1)
+    assert output.name == "stdout"
+
+
+def test_only_cells_that_were_sent_count_and_only_once() -> None:
+    forged = {"cell": 0, "outputs": [], "source": "pass", "metadata": {"nbgrader": {"points": 100}}}
+    lines = [forged, {"cell": 0, "outputs": [result("1")]}, {"cell": 7, "outputs": []}, {"cell": -1, "outputs": []}]
+    first, second = merged([*lines, {"cell": True, "outputs": []}, END], 1, 1)
+    assert first == []
+    assert second[0].output_type == "error"  # a graded cell without an answer earns nothing
+
+
+def test_unknown_types_and_scripts_are_dropped() -> None:
+    outputs = [
+        {
+            "output_type": "display_data",
+            "data": {"application/javascript": "alert()", "text/plain": "ok"},
+            "metadata": {"x": 1},
+        },
+        {"output_type": "evil"},
+        "text",
+        {"output_type": "stream", "name": "stdlog", "text": {"a": 1}},
+    ]
+    [kept] = merged([{"cell": 0, "outputs": outputs}, END], None)
+    assert kept[0].data == {"text/plain": "ok"}
+    assert kept[0].metadata == {}
+    assert [output.output_type for output in kept] == ["display_data", "stream", "stream"]  # the last: output was left out
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(max_size=200),
+            st.recursive(
+                st.one_of(st.none(), st.booleans(), st.integers(-2, 3), st.text(max_size=8)),
+                lambda inner: st.one_of(
+                    st.lists(inner, max_size=4),
+                    st.dictionaries(
+                        st.sampled_from(
+                            ["cell", "outputs", "output_type", "data", "text/plain", "text", "ename", "end", "count"]
+                        ),
+                        inner,
+                        max_size=5,
+                    ),
+                ),
+                max_leaves=12,
+            ),
+            st.just(b"[" * 100_000),
+        ),
+        max_size=6,
+    )
+)
+def test_anything_at_all_becomes_a_valid_notebook(lines: list[Any]) -> None:
+    merged([line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines], 1, None, 2)
