@@ -6,12 +6,15 @@ alone carry nbgrader's metadata, are the same in both, so one gradebook serves b
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +46,10 @@ def build(settings: Settings, course: str | None = None, unit: str | None = None
     """
     built = []
     for found in [catalogue.course(settings, course)] if course else catalogue.courses(settings):
-        prepare_folder(settings, found.id)
-        for wanted in [found.unit(unit)] if unit else found.units:
-            if _build_unit(settings, found, wanted):
-                built.append((found.id, wanted.id))
+        with _alone(prepare_folder(settings, found.id)):
+            for wanted in [found.unit(unit)] if unit else found.units:
+                if _build_unit(settings, found, wanted):
+                    built.append((found.id, wanted.id))
     return built
 
 
@@ -179,24 +182,59 @@ def _build_unit(settings: Settings, course: Course, unit: Unit) -> bool:
 
 def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> None:
     """nbgrader's generate_assignment; only the Korean version tells the gradebook, since both have the same cells."""
-    from nbgrader.apps import NbGraderAPI
+    from nbgrader.converters import GenerateAssignment
+    from nbgrader.converters.base import NbGraderException
+    from nbgrader.coursedir import CourseDirectory
 
     from grading.autograde import gradebook, nbgrader_config
 
+    with gradebook(settings, course.id):
+        pass  # made here, by one process at a time: nbgrader would make it without a lock
     config = nbgrader_config(settings, course.id)
     config.CourseDirectory.source_directory = _suffixed("source", language)
     config.CourseDirectory.release_directory = _suffixed("release", language)
+    config.CourseDirectory.assignment_id = unit.id
     config.ClearSolutions.text_stub = ANSWER
     config.GenerateAssignment.no_database = language != "ko"
     config.GenerateAssignment.force = True
-    logging.getLogger("traitlets").setLevel(logging.ERROR)
-    with gradebook(settings, course.id):  # made with the care that nbgrader's own first opening lacks
-        pass
-    api = NbGraderAPI(config=config)
-    result = api.generate_assignment(unit.id, force=True)
-    if not result["success"]:
-        problem = f"{result.get('log', '')}\n{result.get('error') or ''}"
-        raise CourseError("course-file-wrong", file=unit.source, problem=str(problem)[-2000:])
+    with _quiet() as errors:
+        try:
+            GenerateAssignment(coursedir=CourseDirectory(config=config), config=config).start()
+        except NbGraderException as error:
+            raise _wrong(unit, errors[-1] if errors else str(error)) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[list[str]]:
+    """Keeps nbgrader's log and umask to itself; gives the last line of each error that it logs."""
+    errors: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines = [line for line in record.getMessage().splitlines() if line.strip()]
+            if lines and "see the the above" not in lines[-1]:  # nbgrader's way of saying that it said it before
+                errors.append(lines[-1].strip())
+
+    logger, handler = logging.getLogger("traitlets"), Keep(logging.ERROR)
+    level, propagate, mask = logger.level, logger.propagate, os.umask(0o007)
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield errors
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+        os.umask(mask)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One build of a course at a time."""
+    with open(folder / ".build.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _share(settings: Settings, folder: Path, unit: Unit) -> None:
