@@ -8,7 +8,7 @@ import tarfile
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sqlalchemy.orm import Session as Read
 from starlette.concurrency import run_in_threadpool
 
@@ -18,8 +18,8 @@ from academy.i18n import mark
 from academy.messages import AcademyError
 from academy.pages import views
 from academy.pages.hubapi import PREFIX, Server, spawn_path
-from academy.pages.render import done, feedback_headers
-from academy.pages.visit import Visit, fresh_visit, poll, visit
+from academy.pages.render import COMMON_HEADERS, done, feedback_headers
+from academy.pages.visit import Visit, fresh_poll, fresh_visit, poll, visit
 from grading.exchange.store import Store
 from grading.records import Feedback, Submission
 
@@ -58,6 +58,7 @@ async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbo
         courses=await visit.read(gather),
         teaching=[views.named_course(visit.settings, course, language) for course in given],
         servers=_servers(visit),
+        states=_states(visit),
         may_sandbox=may_sandbox(visit),
         sandbox_limit=profiles.most_named_servers(visit.settings, visit.person),
         sandbox_error=sandbox_error,
@@ -85,6 +86,16 @@ def _servers(visit: Visit) -> list[ServerRow]:
 def _server_title(visit: Visit, server: Server) -> str:
     profile = visit.settings.profiles.get(server.profile)
     return profile.title[visit.language] if profile and server.state != "stopped" else ""
+
+
+@router.get("/servers.json")
+async def server_states(visit: Visit = Depends(fresh_poll)) -> Response:
+    """The state of each server, for the page to follow a start or a stop."""
+    return JSONResponse(_states(visit), headers=COMMON_HEADERS)
+
+
+def _states(visit: Visit) -> dict[str, str]:
+    return {name: server.state for name, server in visit.identity.servers.items()}
 
 
 @router.post("/servers/stop")

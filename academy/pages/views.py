@@ -204,6 +204,7 @@ class Overview:
     roles: dict[str, int]  # founder, operator
     jobs: dict[str, int]  # state -> count
     submissions: int
+    problems: list[str]  # courses whose files cannot be read
 
 
 def overview(db: Read, settings: Settings, language: str) -> Overview:
@@ -219,6 +220,7 @@ def overview(db: Read, settings: Settings, language: str) -> Overview:
         {role: count for role, count in db.execute(select(Person.role, func.count()).group_by(Person.role)) if role},
         {state: count for state, count in db.execute(select(Job.state, func.count()).group_by(Job.state))},
         db.scalar(select(func.count()).select_from(Submission)) or 0,
+        [str(problem.message(language)) for problem in catalogue.problems(settings)],
     )
 
 

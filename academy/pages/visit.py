@@ -117,9 +117,18 @@ async def visit(request: Request) -> Visit:
 
 async def poll(request: Request) -> Visit:
     """The same for JSON that a script of our own page asks for."""
+    return await _poll(request)
+
+
+async def _poll(request: Request, fresh: bool = False) -> Visit:
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise AcademyError("page-not-for-scripts", status=403)
-    return await _visit(request)
+    return await _visit(request, fresh)
+
+
+async def fresh_poll(request: Request) -> Visit:
+    """JSON with the servers' state as it is now."""
+    return await _poll(request, fresh=True)
 
 
 async def fresh_visit(request: Request) -> Visit:

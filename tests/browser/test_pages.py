@@ -164,6 +164,7 @@ def test_a_server_is_started_with_progress_shown_and_stopped(academy: Running) -
     page.wait_for_selector("text=실행 중")
     page.click("section:has-text('내 서버') >> text=중지")
     page.wait_for_selector("[role=status]:has-text('멈추고')")
+    page.wait_for_selector("section:has-text('내 서버') >> text=꺼짐")  # the page follows by itself
 
 
 def test_a_start_is_stopped_from_the_pending_page(academy: Running) -> None:

@@ -337,6 +337,15 @@ async def test_assistants_do_not_import_but_operators_do(visitor: Any, db: Datab
     assert re.search(r"Running servers</dt><dd>2<", page)
 
 
+async def test_operators_see_which_courses_cannot_be_read(visitor: Any, settings: Settings) -> None:
+    broken = settings.academy.courses / "broken" / "course.toml"
+    broken.parent.mkdir()
+    broken.write_text("title = 3")
+    page = (await visitor("op").get(f"{PREFIX}/overview")).text
+    assert "Courses that cannot be read" in page
+    assert "course.toml" in page
+
+
 async def test_an_upload_has_a_limit(visitor: Any) -> None:
     reply = await post(visitor("prof"), "/courses/inference/people", "prof", roster=("r.csv", b"x" * (2 << 20)))
     assert reply.status_code == 413
@@ -446,6 +455,25 @@ async def test_servers_are_stopped_and_sandboxes_made(visitor: Any, hub: Hub) ->
     assert "Delete the sandbox demo?" in (await client.get(f"{PREFIX}/servers/demo/delete")).text
     await post(client, "/servers/demo/delete", "ceo")
     assert ("DELETE", "/users/ceo/servers/demo", '{"remove":true}') in hub.calls
+
+
+async def test_a_server_that_stops_is_followed_by_the_page(visitor: Any, hub: Hub) -> None:
+    hub.servers = {"": {"url": "/user/mina/", "ready": False, "pending": "stop"}}
+    page = (await visitor("mina").get(f"{PREFIX}/")).text
+    assert "data-states=" in page
+    assert "Stopping" in page
+    script = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    assert (await visitor("mina").get(f"{PREFIX}/servers.json", headers=script)).json() == {"": "stopping"}
+
+
+async def test_the_exchange_can_be_read_with_the_browsers_session(visitor: Any) -> None:
+    script = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    path = f"{PREFIX}/api/v1/me"
+    assert (await visitor("mina").get(path, headers=script)).json()["login"] == "mina"
+    assert (await visitor("mina").get(path, headers=script | {"Sec-Fetch-Site": "cross-site"})).status_code == 401
+    assert (await visitor().get(path, headers=script)).status_code == 401
+    withdraw = f"{PREFIX}/api/v1/courses/inference/units/arrays/release"
+    assert (await visitor("prof").delete(withdraw, headers=script)).status_code == 401
 
 
 async def test_formgrader_starts_the_grading_server_and_goes_there(visitor: Any, hub: Hub) -> None:
