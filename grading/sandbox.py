@@ -99,7 +99,7 @@ def run(settings: Settings, folder: Path, notebook: str, language: str = "", tim
     }
     started = time.monotonic()
     lines: list[bytes] = []
-    with _open(settings, timeout) as box:
+    with _open(settings, timeout, language) as box:
         reason = _talk(box, request, archive, lines, started + timeout, 4 * limits.output_kb * 1024 + (1 << 20))
         if not reason and not (lines and _ends(lines[-1])):
             reason = box.finish()
@@ -285,8 +285,8 @@ def _make_scorable(cell: NotebookNode) -> None:
 
 
 @contextlib.contextmanager
-def _open(settings: Settings, timeout: float) -> Iterator[_Box]:
-    box: _Box = _Container(settings, timeout) if settings.grading_docker else _Process(settings)
+def _open(settings: Settings, timeout: float, language: str) -> Iterator[_Box]:
+    box: _Box = _Container(settings, timeout, language) if settings.grading_docker else _Process(settings, language)
     _open_boxes.append(box)
     try:
         yield box
@@ -301,9 +301,15 @@ def close_all() -> None:
         box.close()
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, language: str) -> dict[str, str]:
     threads = str(max(1, math.ceil(settings.grading.cpus)))
-    return {"LANG": "C.UTF-8", "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "NVIDIA_VISIBLE_DEVICES": "void"}
+    return {
+        "ACADEMY_LANGUAGE": language,  # of the checks' messages
+        "LANG": "C.UTF-8",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "NVIDIA_VISIBLE_DEVICES": "void",
+    }
 
 
 def _resource_limits(settings: Settings) -> dict[str, int]:
@@ -319,7 +325,7 @@ def _resource_limits(settings: Settings) -> dict[str, int]:
 class _Container:
     """A container of the sandbox image: nothing in it can be written but two small file systems in memory."""
 
-    def __init__(self, settings: Settings, timeout: float) -> None:
+    def __init__(self, settings: Settings, timeout: float, language: str) -> None:
         import docker
 
         from academy import images
@@ -335,7 +341,7 @@ class _Container:
                 command=["python", "-m", "grading.run_notebook"],
                 user="jovyan",
                 working_dir=HOME,
-                environment={"HOME": HOME, **_environment(settings)},
+                environment={"HOME": HOME, **_environment(settings, language)},
                 stdin_open=True,
                 network_disabled=True,
                 labels={
@@ -416,10 +422,10 @@ class _Container:
 class _Process:
     """A child process with resource limits, for a trial on one machine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, language: str) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
         self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), **_environment(settings)}
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), **_environment(settings, language)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUNNER.read_text(encoding="utf-8")],
             stdin=subprocess.PIPE,
