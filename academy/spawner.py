@@ -119,6 +119,10 @@ class _Server(Spawner):
     def options_from_form(self, form_data: dict[str, list[str]]) -> dict[str, str]:
         return {"profile": profiles.chosen(form_data)}
 
+    def apply_user_options(self, _: Spawner, options: dict[str, Any]) -> None:
+        """Of what a form or an API request says, only the profile counts; whether it is allowed, ``start`` decides."""
+        self.user_options = {"profile": profiles.chosen(options)}
+
     def server_token_scopes(self, _: Spawner) -> list[str]:
         """What the server's own token may do; the hub cuts it down to what its owner holds."""
         scopes = ["users:activity!user", "access:servers!server"]
@@ -302,7 +306,7 @@ class AcademySpawner(_Server, DockerSpawner):
         super().__init__(**kwargs)
         self.escape = profiles.slug
         self.prefix = self.academy.academy.name
-        self.name_template = "{prefix}-{username}--{servername}"
+        self.name_template = "{prefix}-{username}--{servername}" if self.name else "{prefix}-{username}"
         self.pull_policy = "skip"  # images are built here; a missing one is an error with a name, not a wait
         self.remove = True
         self.use_internal_ip = True
@@ -353,6 +357,8 @@ class AcademySpawner(_Server, DockerSpawner):
             ip, port = await self.get_ip_and_port()
         except (DockerException, requests.RequestException) as error:
             raise self._explain(error) from error
+        if not ip:
+            raise await self.obituary()
         return f"http://{ip}:{port}"
 
     async def _prepare(self) -> None:
@@ -448,10 +454,14 @@ class AcademySpawner(_Server, DockerSpawner):
         self.object_id = ""
 
     async def poll(self) -> Any:
-        """None while the container runs; one that ended by itself is removed."""
+        """None while the container runs; one that ended by itself is removed. An engine that is silent ends nothing."""
         if not self.object_id:
             return 0
-        status = await super().poll()
+        try:
+            status = await super().poll()
+        except requests.RequestException as error:
+            self.log.warning("Docker does not say whether %s runs: %s", self.object_name, error)
+            return None
         if status is not None and self.object_id and not self._start_pending:
             await self.remove_object()
             self.object_id = ""
