@@ -79,6 +79,7 @@ class Run:
     language: str
     seconds: float = 0.0
     outcomes: list[str] = field(default_factory=list)
+    error: AcademyError | None = None  # why the sandbox could not run it; nbgrader would only log it
 
 
 _run: ContextVar[Run] = ContextVar("_run")
@@ -299,7 +300,11 @@ class SandboxExecute(NbGraderPreprocessor):
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         run = _run.get()
         folder, name = Path(resources["metadata"]["path"]), f"{resources['nbgrader']['notebook']}.ipynb"
-        result = sandbox.run(run.settings, folder, name, run.language)
+        try:
+            result = sandbox.run(run.settings, folder, name, run.language)
+        except AcademyError as error:
+            run.error = error
+            raise
         run.seconds += result.seconds
         run.outcomes.append(result.outcome)
         if result.outcome != "ok":
@@ -334,6 +339,8 @@ def _convert(converter: type[Any], settings: Settings, course: str, unit: str, l
     try:
         converter(coursedir=CourseDirectory(config=config), config=config).start()
     except NbGraderException as error:
+        if known := _run.get().error:
+            raise known from error
         raise AcademyError("grading-failed", 500, reason=errors.reason or str(error)) from error
     finally:
         logger.removeHandler(errors)
