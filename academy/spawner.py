@@ -23,7 +23,7 @@ from jupyterhub import orm
 from jupyterhub.roles import grant_role
 from jupyterhub.spawner import LocalProcessSpawner, Spawner, SpawnException
 from jupyterhub.utils import maybe_future
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from academy import gpus, images, network, profiles
 from academy.database import Database
@@ -254,7 +254,7 @@ class _Server(Spawner):
                 try:
                     reply = await client.fetch(request, raise_error=False)
                     self._ready = reply.code in range(200, 500)
-                except OSError:
+                except (OSError, HTTPClientError):
                     self._ready = False
                 if not self._ready and time.monotonic() - inspected > INSPECT:
                     if not await self.alive():
