@@ -50,7 +50,11 @@ c.JupyterHub.custom_scopes = {{"custom:academy:staff": {{"description": "Act as 
 c.JupyterHub.services = [{{"name": "academy", "api_token": "{token}x"}}, {{"name": "admin", "api_token": "{token}"}}]
 c.JupyterHub.load_roles = [
     {{"name": "user", "scopes": ["self", "access:services!service=academy", "custom:academy:staff"]}},
-    {{"name": "admin-service", "scopes": ["admin:users", "tokens", "access:services", "custom:academy:staff"], "services": ["admin"]}},
+    {{
+        "name": "admin-service",
+        "scopes": ["admin:users", "tokens", "access:services", "custom:academy:staff"],
+        "services": ["admin"],
+    }},
 ]
 """
 
