@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from academy.database import Database, now
 from academy.people import Person, enrol
-from academy.settings import Settings
+from academy.settings import Settings, load
 from grading import operations
 from grading.autograde import gradebook
 from grading.exchange import archive
@@ -41,6 +41,7 @@ class Class:
     settings: Settings
     database: Database
     release: Path
+    config: Path
     submissions: dict[str, str] = field(default_factory=dict)  # login -> id of the newest
 
     def submit(self, login: str, notebook: bytes, language: str = "ko", late: bool = False, **files: bytes) -> None:
@@ -99,14 +100,16 @@ class Class:
 
 
 def make_class(folder: Path, **sections: dict[str, Any]) -> Class:
-    os.environ["ACADEMY_CONFIG"] = str(write_config(folder, **sections))
-    settings = Settings()
+    config = write_config(folder, **sections)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("ACADEMY_CONFIG", str(config))
+        settings = load()
     database = Database(settings.database_url)
     database.upgrade()
     release = make_unit(settings)
     with database.write() as session:
         operations.release_unit(session, settings, COURSE, UNIT, now() + timedelta(days=1), "teacher")
-    return Class(settings, database, release)
+    return Class(settings, database, release, config)
 
 
 HIDDEN_PEEK = RIGHT.replace("return", "import IPython; print(IPython.get_ipython().user_ns['In'][-1])\n    return")
@@ -254,7 +257,8 @@ SLOW = f"import time\ntime.sleep(6)\n{RIGHT}"
 
 def start_worker(group: Class) -> subprocess.Popen[bytes]:
     code = "from academy.settings import load; from grading.worker import main; main(load())"
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "ACADEMY_CONFIG": str(group.config)}
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment)
 
 
 def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
@@ -333,7 +337,7 @@ def test_the_command_does_a_units_whole_life(tmp_path: Path, monkeypatch: pytest
     from academy.cli import app
 
     group = make_class(tmp_path, grading={**LIMITS, "backend": "local"})
-    monkeypatch.setenv("ACADEMY_CONFIG", os.environ["ACADEMY_CONFIG"])
+    monkeypatch.setenv("ACADEMY_CONFIG", str(group.config))
     group.submit("right", answer(group.release))
     group.submit("hangs", answer(group.release, code="while True: pass"))
 
