@@ -27,8 +27,9 @@ from grading.courses import catalogue
 from grading.courses.catalogue import Course, CourseError, Unit
 
 LANGUAGES = ("ko", "en")
+CODE = "# 여기에 코드를 쓰세요. / Write your code here.\nraise NotImplementedError()"
 ANSWER = "여기에 답을 쓰세요. / Write your answer here."
-FORMAT = 3  # counts up when what this module writes changes
+FORMAT = 4  # counts up when what this module writes changes
 _FOLDERS = ("source", "source.en", "release", "release.en", "submitted", "autograded", "feedback")
 _KINDS = {
     "solution": {"grade": False, "locked": False, "solution": True, "task": False},
@@ -131,15 +132,33 @@ def _wrong(unit: Unit, problem: str) -> CourseError:
     return CourseError("course-file-wrong", file=unit.source, problem=problem)
 
 
-def messages(unit: Unit, language: str) -> dict[str, str]:
-    """The unit's messages in one language."""
+def messages(unit: Unit) -> dict[str, dict[str, str]]:
+    """The unit's messages: key -> language -> text.
+
+    Raises:
+        CourseError: a message lacks a language or is no text.
+    """
     path = unit.folder / "messages.toml"
     if not path.is_file():
         return {}
     try:
-        return {key: texts[language] for key, texts in tomllib.loads(path.read_text(encoding="utf-8")).items()}
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise CourseError("course-file-wrong", file=path, problem=f"{error!r}") from error
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CourseError("course-file-wrong", file=path, problem=str(error)) from error
+    for key, texts in found.items():
+        if not (isinstance(texts, dict) and texts.keys() == set(LANGUAGES) and all(isinstance(t, str) for t in texts.values())):
+            raise CourseError("course-file-wrong", file=path, problem=f"[{key}] needs the texts {' and '.join(LANGUAGES)}")
+    return found
+
+
+def write_files(unit: Unit, language: str, folder: Path) -> None:
+    """What lies beside the notebook: the messages, in both languages since grading has one source for both, and data."""
+    catalogue = {"language": language, "messages": messages(unit)}
+    (folder / "messages.json").write_text(json.dumps(catalogue, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    for path in extra_files(unit):
+        target = folder / path.relative_to(unit.folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
 
 
 def extra_files(unit: Unit) -> list[Path]:
@@ -168,12 +187,7 @@ def _build_unit(settings: Settings, course: Course, unit: Unit) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         nbformat.write(notebook(unit, course.id, language), folder / f"{unit.id}.ipynb")
-        texts = json.dumps(messages(unit, language), ensure_ascii=False, indent=1)
-        (folder / "messages.json").write_text(texts + "\n", encoding="utf-8")
-        for path in extra_files(unit):
-            target = folder / path.relative_to(unit.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+        write_files(unit, language, folder)
         _generate(settings, course, unit, language)
     _share(settings, settings.course_folder(course.id), unit)
     stamp.write_text(digest)
@@ -194,6 +208,7 @@ def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> 
     config.CourseDirectory.source_directory = _suffixed("source", language)
     config.CourseDirectory.release_directory = _suffixed("release", language)
     config.CourseDirectory.assignment_id = unit.id
+    config.ClearSolutions.code_stub = {"python": CODE}
     config.ClearSolutions.text_stub = ANSWER
     config.GenerateAssignment.no_database = language != "ko"
     config.GenerateAssignment.force = True
@@ -246,17 +261,3 @@ def _share(settings: Settings, folder: Path, unit: Unit) -> None:
                 if os.geteuid() == 0:
                     os.chown(path, -1, staff_gid(settings))
                 path.chmod(0o2770 if path.is_dir() else 0o660)
-
-
-__all__ = [
-    "ANSWER",
-    "LANGUAGES",
-    "build",
-    "extra_files",
-    "messages",
-    "notebook",
-    "prepare_folder",
-    "release",
-    "source",
-    "staff_gid",
-]

@@ -28,6 +28,7 @@ class Unit(BaseModel):
     number: str = Field(pattern=r"^\d+\.\d+$", description="What people call it, e.g. 1.1.")
     title: Text
     summary: Text = Text(ko="", en="")
+    objective: Text = Field(Text(ko="", en=""), description="What a learner can do afterwards.")
     hours: float = Field(gt=0, description="Hours a learner needs.")
     after: list[str] = Field(default_factory=list, description="Numbers or ids of the units that come before.")
     folder: Path = Field(default=Path(), exclude=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,8 +21,7 @@ from grading.courses import build
 from grading.courses.catalogue import Course, Unit
 
 _HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS")
-_SOLUTION = re.compile(r"^([ \t]*)### BEGIN SOLUTION.*?### END SOLUTION", re.DOTALL | re.MULTILINE)
-CELL_SECONDS = 120  # no cell of the solution may take longer
+_GATE = re.compile(r"^gate (\S+): ([\d.]+)x, at least ([\d.]+)x$", re.MULTILINE)
 
 
 @dataclass
@@ -57,26 +54,37 @@ class Mistake:
 
 
 def check(settings: Settings, course: Course, unit: Unit, report: Callable[[str], None] = lambda _: None) -> Record:
-    """Prove one unit; problems are listed in the record, in English, for the unit's author."""
+    """Prove one unit; problems are listed in the record, in English, for the unit's author.
+
+    Raises:
+        CourseError: the unit cannot even be built.
+        AcademyError: the sandbox cannot be started.
+    """
     record = Record(unit=f"{course.id}/{unit.id}")
     began = time.monotonic()
     nb = build.notebook(unit, course.id, "ko")
     _count(nb, record)
     record.problems += _languages(course, unit, nb)
-    solution_cells = {cell.id for cell in nb.cells if is_solution(cell) and not is_grade(cell)}
+    report("release")
+    released, problems = _released(settings, course, unit)
+    record.problems += problems
     report("solution")
-    scores, errors = _run(settings, course, unit, {})
+    solution = _run(settings, course, unit, {})
     record.problems += [
-        f"the solution loses points at {name}: {errors.get(name, '')}" for name, (got, most) in scores.items() if got < most
+        f"the solution loses points at {name}: {solution.errors.get(name, '')}"
+        for name, (got, most) in solution.scores.items()
+        if got < most
     ]
+    record.problems += [f"cell {name} fails with the solution: {text}" for name, text in solution.other_errors.items()]
+    record.gates = solution.gates
     report("empty release")
-    stripped = {cell.id: _strip(cell.source) for cell in nb.cells if cell.id in solution_cells}
-    empty, _ = _run(settings, course, unit, stripped)
-    record.problems += [f"the empty release earns points at {name}" for name, (got, _) in empty.items() if got > 0]
+    empty = _run(settings, course, unit, released)
+    record.problems += [f"the empty release earns points at {name}" for name, (got, _) in empty.scores.items() if got > 0]
+    record.problems += [f"cell {name} fails before a task is solved: {text}" for name, text in empty.other_errors.items()]
     for mistake in mistakes(unit):
         report(f"mistake {mistake.name}")
         record.mistakes += 1
-        problems = [*mistake.problems, *_missed(settings, course, unit, mistake, set(scores), solution_cells)]
+        problems = [*mistake.problems, *_missed(settings, course, unit, mistake, set(solution.scores), set(released))]
         record.mistakes_caught += not problems
         record.problems += problems
     if not 3 <= record.mistakes <= 6:
@@ -105,11 +113,36 @@ def _languages(course: Course, unit: Unit, korean: Any) -> list[str]:
         problems.append(f"the languages have other cells: {', '.join(sorted(differing)) or 'another order'}")
     texts = {cell.id: cell.source for cell in english.cells}
     for cell in jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells:
-        reviewed = cell.metadata.get("reviewed")
-        if reviewed and reviewed != fingerprint(texts.get(cell.metadata["id"], "")):
-            problems.append(f"the Korean text of {cell.metadata['id']!r} was reviewed against another English text")
-    missing = set(build.messages(unit, "ko")) ^ set(build.messages(unit, "en"))
-    return problems + [f"message {key!r} is not there in both languages" for key in sorted(missing)]
+        name, reviewed = cell.metadata.get("id", ""), cell.metadata.get("reviewed")
+        now = fingerprint(texts.get(name, ""))
+        if cell.metadata.get("lang") == "ko" and reviewed != now:
+            problems.append(
+                f'read the Korean text of {name!r} against the English one, then note reviewed="{now}" in its header'
+            )
+    build.messages(unit)
+    return problems
+
+
+def _released(settings: Settings, course: Course, unit: Unit) -> tuple[dict[str, str], list[str]]:
+    """The cells to fill in, as students get them, by id; and what is wrong with the release."""
+    problems = []
+    with tempfile.TemporaryDirectory(prefix="academyhub-check-") as name:
+        aside = settings.model_copy(
+            update={
+                "academy": settings.academy.model_copy(update={"data": Path(name)}),
+                "database": settings.database.model_copy(update={"gradebook_url": ""}),
+            }
+        )
+        build.build(aside, course.id, unit.id)
+        notebooks: dict[str, Any] = {
+            language: nbformat.read(build.release(aside, course, unit, language) / f"{unit.id}.ipynb", as_version=4)
+            for language in build.LANGUAGES
+        }
+    for language, nb in notebooks.items():
+        for cell in nb.cells:
+            if "### BEGIN" in cell.source or "### END" in cell.source:
+                problems.append(f"the release ({language}) shows a mark of a solution or a hidden test in {cell.id}")
+    return {cell.id: cell.source for cell in notebooks["ko"].cells if is_solution(cell) and not is_grade(cell)}, problems
 
 
 def fingerprint(text: str) -> str:
@@ -137,36 +170,43 @@ def _missed(
         return [f"mistake {mistake.name} replaces {', '.join(sorted(unknown))}, which is no solution cell"]
     if mistake.fails not in tests:
         return [f"mistake {mistake.name} names {mistake.fails!r}, which is no graded test"]
-    scores, _ = _run(settings, course, unit, mistake.cells)
-    got, most = scores[mistake.fails]
+    got, most = _run(settings, course, unit, mistake.cells, until=mistake.fails).scores[mistake.fails]
     return [f"mistake {mistake.name} passes {mistake.fails}"] if got >= most else []
 
 
-def _strip(source: str) -> str:
-    return _SOLUTION.sub(r"\1raise NotImplementedError()", source)
+@dataclass
+class _Outcome:
+    """What a run of a unit gave: each autograded test as (got, most), errors by cell, figures of gates."""
+
+    scores: dict[str, tuple[float, float]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    other_errors: dict[str, str] = field(default_factory=dict)
+    gates: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _run(
-    settings: Settings, course: Course, unit: Unit, replaced: dict[str, str]
-) -> tuple[dict[str, tuple[float, float]], dict[str, str]]:
-    """Score of each autograded test as (got, most), and the errors of those that failed."""
+def _run(settings: Settings, course: Course, unit: Unit, replaced: dict[str, str], until: str = "") -> _Outcome:
+    """Run the source with some cells replaced, up to the cell ``until``, in the grader's sandbox."""
     nb = build.notebook(unit, course.id, "ko")
     for cell in nb.cells:
         cell.source = replaced.get(cell.id, cell.source)
+    if until:
+        nb.cells = nb.cells[: [cell.id for cell in nb.cells].index(until) + 1]
     with tempfile.TemporaryDirectory(prefix="academyhub-check-") as name:
         folder = Path(name)
         nbformat.write(nb, folder / f"{unit.id}.ipynb")
-        (folder / "messages.json").write_text(json.dumps(build.messages(unit, "ko"), ensure_ascii=False), encoding="utf-8")
-        for path in build.extra_files(unit):
-            target = folder / path.relative_to(unit.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+        build.write_files(unit, "ko", folder)
         result = sandbox.run(settings, folder, f"{unit.id}.ipynb", "ko")
     done: Any = nbformat.reads(result.notebook.decode("utf-8"), as_version=4)
-    scores, errors = {}, {}
-    for cell in done.cells:
+    outcome = _Outcome()
+    for cell in (cell for cell in done.cells if cell.cell_type == "code"):
+        error = " ".join(output.evalue for output in cell.outputs if output.output_type == "error")[:300]
+        printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
         if is_grade(cell) and not is_solution(cell):
             got, most = determine_grade(cell)
-            scores[cell.id] = (got or 0.0, most)
-            errors[cell.id] = " ".join(o.evalue for o in cell.outputs if o.output_type == "error")[:300]
-    return scores, errors
+            outcome.scores[cell.id] = (got or 0.0, most)
+            outcome.errors[cell.id] = error
+            found = _GATE.findall(printed)
+            outcome.gates += [{"name": gate, "ratio": float(ratio), "at_least": float(most)} for gate, ratio, most in found]
+        elif error:
+            outcome.other_errors[cell.id] = error
+    return outcome

@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko"
+# %% [markdown] id="title" lang="ko" reviewed="9ac6a9406eb0"
 # # 1.1 배열과 반복문의 비용
 #
 # **이 단원을 마치면** 반복문으로 짠 계산을 배열 연산으로 바꾸고, 그 차이를 직접 재서 설명할 수 있어요.
@@ -37,7 +37,7 @@ import numpy as np
 
 from grading.checks import hint, speedup, submission
 
-# %% [markdown] id="what-is-an-array" lang="ko"
+# %% [markdown] id="what-is-an-array" lang="ko" reviewed="1a1c0a625fb6"
 # ## 배열이란
 #
 # 파이썬 리스트는 *서로 다른 물건을 가리키는 쪽지들의 묶음*이에요. 숫자 백만 개를 더하려면 쪽지를 백만 번 펴서, 매번 "이건
@@ -62,7 +62,7 @@ print(people[0])
 print(people[:, 1])
 print(people.mean(axis=0))
 
-# %% [markdown] id="axis" lang="ko"
+# %% [markdown] id="axis" lang="ko" reviewed="8d2f2ccb379c"
 # `people[0]`은 첫째 행, `people[:, 1]`은 둘째 열이에요. `mean(axis=0)`은 **행 방향으로 훑어서 열마다 하나씩** 평균을 내요.
 # `axis`는 "없어지는 방향"이라고 기억하면 쉬워요. `(4, 2)`에서 `axis=0`이 없어지면 `(2,)`가 남아요.
 #
@@ -86,7 +86,7 @@ column, row = np.arange(3)[:, None], np.arange(4)[None, :]
 print(column.shape, row.shape, (column * 10 + row).shape)
 print(column * 10 + row)
 
-# %% [markdown] id="task-standardize" lang="ko"
+# %% [markdown] id="task-standardize" lang="ko" reviewed="3b42fd12352f"
 # ## 과제 1. 표준화 (쉬움)
 #
 # 열마다 평균을 빼고 표준편차로 나눠서, 모든 열의 평균이 0, 표준편차가 1이 되게 하는 `standardize(table)`을 완성하세요.
@@ -133,7 +133,7 @@ one = submission.standardize(np.array([[3.0, 4.0]]))
 np.testing.assert_allclose(one, np.zeros((1, 2)), atol=1e-9, err_msg=hint("standardize-one-row"))
 ### END HIDDEN TESTS
 
-# %% [markdown] id="predict" lang="ko"
+# %% [markdown] id="predict" lang="ko" reviewed="9bba8da561ec"
 # ## 먼저 예상해 보세요
 #
 # 점 300개와 중심 200개 사이의 거리를 모두 구해 볼게요. 쌍이 60,000개예요. 아래 `distance_with_loops`는 파이썬 반복문으로 계산해요.
@@ -160,7 +160,7 @@ def distance_with_loops(points, centres):
             result[i][j] = total**0.5
     return np.array(result)
 
-# %% [markdown] id="example" lang="ko"
+# %% [markdown] id="example" lang="ko" reviewed="1632f55935dd"
 # ## 따라 해 보기
 #
 # 점 하나와 중심 여러 개라면 이렇게 할 수 있어요. `point`의 모양은 `(d,)`, `centres`는 `(m, d)`예요. 빼면 브로드캐스팅으로 `(m, d)`가
@@ -179,7 +179,7 @@ difference = centres - point
 print(difference.shape)
 print(np.sqrt((difference**2).sum(axis=-1)))
 
-# %% [markdown] id="task-distance" lang="ko"
+# %% [markdown] id="task-distance" lang="ko" reviewed="2eb6e0e3d672"
 # ## 과제 2. 모든 쌍의 거리 (보통)
 #
 # `pairwise_distance(points, centres)`를 반복문 없이 완성하세요.
@@ -242,7 +242,7 @@ assert not np.isnan(own).any(), hint("distance-round-off")
 assert (own >= 0).all() and own.diagonal().max() < 0.01, hint("distance-diagonal")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-nearest" lang="ko"
+# %% [markdown] id="task-nearest" lang="ko" reviewed="5ec9a5567a4f"
 # ## 과제 3. 가장 가까운 중심 (보통)
 #
 # 각 점에서 가장 가까운 중심의 **번호**를 돌려주는 `nearest(points, centres)`를 완성하세요. 검색 서비스가 비슷한 문서를 찾을 때
@@ -280,7 +280,7 @@ twice = submission.nearest(np.array([[1.0, 0.0]]), np.array([[5.0, 5.0], [2.0, 0
 np.testing.assert_array_equal(twice, [1], err_msg=hint("nearest-tie"))
 ### END HIDDEN TESTS
 
-# %% [markdown] id="measure" lang="ko"
+# %% [markdown] id="measure" lang="ko" reviewed="c75423801b42"
 # ## 이제 재 봅시다
 #
 # 시간을 잴 때는 세 가지를 지켜요. 순서를 번갈아 가며 재고, 매번 새 입력을 쓰고, 결과가 같은지 꼭 확인해요. 여기서는 CPU 시간의
@@ -309,7 +309,7 @@ try:
 except NotImplementedError:
     print(hint("not-yet"))
 
-# %% [markdown] id="task-speed" lang="ko"
+# %% [markdown] id="task-speed" lang="ko" reviewed="73b2d5b61db1"
 # ## 과제 4. 성능 관문
 #
 # `pairwise_distance`가 반복문보다 **30배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 보통 수백 배가 나와요.
@@ -325,7 +325,7 @@ gate = 30
 reached = speedup(submission.pairwise_distance, distance_with_loops, lambda i: draw(i + 10), agree)
 assert reached.ratio >= gate, hint("speed", ratio=round(reached.ratio, 1), gate=gate)
 
-# %% [markdown] id="limit" lang="ko"
+# %% [markdown] id="limit" lang="ko" reviewed="14c7ca06413f"
 # ## 물리적인 한계와 비교하기
 #
 # 아무리 좋은 코드라도 입력을 메모리에서 읽고 결과를 쓰는 시간보다 빨라질 수는 없어요. 이 컴퓨터의 메모리 대역폭을 직접 재서
@@ -370,7 +370,7 @@ try:
 except NotImplementedError:
     print(hint("not-yet"))
 
-# %% [markdown] id="loses" lang="ko"
+# %% [markdown] id="loses" lang="ko" reviewed="7eb76c91f592"
 # ## 배열 연산이 지는 때
 #
 # 배열 연산에도 준비 비용이 있어요. 아주 작은 입력에서는 반복문이 이기기도 해요. 점 하나, 중심 하나로 직접 확인해 보세요. 그리고
@@ -391,7 +391,7 @@ except NotImplementedError:
     print(hint("not-yet"))
 print(f"{100_000 * 10_000 * 128 * 8 / 1e12:.1f} TB")
 
-# %% [markdown] id="question" lang="ko"
+# %% [markdown] id="question" lang="ko" reviewed="e9093dbe39ae"
 # ## 생각을 글로 (직접 채점, 3점)
 #
 # 여러분의 서비스가 사용자마다 벡터 100만 개와 거리를 비교해야 한다고 해 봐요. 위에서 **여러분이 잰 값**을 근거로, (1) 반복문으로는
@@ -413,7 +413,7 @@ print(f"{100_000 * 10_000 * 128 * 8 / 1e12:.1f} TB")
 # %% [markdown] id="answer" kind="manual" points=3
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko"
+# %% [markdown] id="further" lang="ko" reviewed="fc7ecc69fb48"
 # ## 더 읽어 보기
 #
 # - Harris 외, *Array programming with NumPy*, Nature 585 (2020): 배열이라는 생각이 어디서 왔는지
