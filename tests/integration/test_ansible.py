@@ -21,7 +21,7 @@ from academy.images import NAMES, image_tag
 from academy.settings import CHECKOUT
 from tests.conftest import machine_lock
 
-pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(1500)]
 
 # What a freshly installed server has: systemd, Python, SSH. Nothing of the academy's.
 SUITE = "bookworm"
@@ -53,7 +53,7 @@ def debian_server_image() -> str:
                 ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(root)],
                 check=True,
                 stdout=subprocess.DEVNULL,
-                timeout=600,
+                timeout=900,
             )
             (root / "entrypoint").write_text(ENTRYPOINT)
             (root / "entrypoint").chmod(0o755)
@@ -176,7 +176,7 @@ class Server:
             env={**os.environ, "ANSIBLE_HOME": str(self.folder / "ansible"), "ANSIBLE_FORCE_COLOR": "0", "LC_ALL": "C.UTF-8"},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
         )
         with (CHECKOUT / "build" / "ansible.log").open("a") as log:
             log.write(done.stdout + done.stderr)
