@@ -185,18 +185,26 @@ def health(
 @images_app.command("build")
 def images_build(
     name: Annotated[list[str] | None, typer.Argument(help="notebook, sandbox; default: both")] = None,
-    base: Annotated[str, typer.Option(help="A Debian 12 image to build on; default: pulled, or made with debootstrap.")] = "",
-    wheels: Annotated[Path | None, typer.Option(help="A folder of wheels to search beside pip's own configuration.")] = None,
+    base: Annotated[str | None, typer.Option(help="A Debian 12 image to build on; default: pulled, or made.")] = None,
+    torch: Annotated[str | None, typer.Option(help="cpu or cuda: which build of torch the images get.")] = None,
+    torch_index: Annotated[str | None, typer.Option(help="Index (URL) or folder of that build of torch.")] = None,
+    wheels: Annotated[Path | None, typer.Option(help="A folder of wheels to search beside what pip is set up with.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="A folder of certificate authorities (*.crt) that the images trust.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Build even what is there.")] = False,
 ) -> None:
-    """Build the images that are missing."""
+    """Build the images that are missing; options stand for the settings' section [images]."""
     from academy import images
 
     names = tuple(name or images.NAMES)
     if unknown := set(names) - set(images.NAMES):
         raise typer.BadParameter(f"no such image: {', '.join(sorted(unknown))}; there are {', '.join(images.NAMES)}")
-    for built, tag in images.build(load(), names, base=base, wheels=wheels, force=force).items():
+    given = {"base": base, "torch": torch, "torch_index": torch_index, "wheels": wheels, "authorities": ca}
+    config = load()
+    wanted = load(images={**config.images.model_dump(), **{key: value for key, value in given.items() if value is not None}})
+    for built, tag in images.build(wanted, names, typer.echo, force=force).items():
         typer.echo(f"{built:<10} {tag}")
+        if tag != images.image_tag(built, config):
+            typer.echo("  Servers start it when the section [images] of academy.toml says what these options say.")
 
 
 @images_app.command("list")
@@ -204,9 +212,18 @@ def images_list() -> None:
     """Print the images' names and whether they are built."""
     from academy import images
 
+    config = load()
     for name in images.NAMES:
-        tag = images.image_tag(name)
+        tag = images.image_tag(name, config)
         typer.echo(f"{name:<10} {tag}  {'built' if images.exists(tag) else 'missing'}")
+
+
+@images_app.command("freeze")
+def images_freeze() -> None:
+    """Resolve the images' requirements anew and write the versions that the next build installs."""
+    from academy import images
+
+    typer.echo(f"{images.freeze(load())} is written. Build, test, then commit it.")
 
 
 @courses_app.command("list")

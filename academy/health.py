@@ -198,7 +198,8 @@ def _docker() -> None:
 
 
 def _images(settings: Settings) -> None:
-    tags = {images.image_tag(name) for name in images.NAMES} | {p.image for p in settings.profiles.values() if p.image}
+    tags = {images.image_tag(name, settings) for name in images.NAMES}
+    tags |= {profile.image for profile in settings.profiles.values() if profile.image}
     if missing := sorted(tag for tag in tags if not images.exists(tag)):
         raise Unhealthy(f"Images are missing: {', '.join(missing)}.", "Run: academy images build")
 

@@ -2,38 +2,60 @@
 
 The build of an image needs no network: Debian comes from a base image (pulled, or made with debootstrap where no registry
 answers) and Python packages from a wheelhouse that this machine's own pip fills, with its own configuration.
+
+    wheels (every Python package)     debian (pulled, or debootstrap)
+        |                                 |
+        |                               base (Python, Hangul font, authorities, jovyan)
+        +------------ python (torch) -----+
+                        |      |
+                 notebook      sandbox
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import academy
-from academy.settings import CHECKOUT, Settings
+from academy.settings import CHECKOUT, Images, Settings, load
 
 IMAGES = CHECKOUT / "images"
 WHEELS = CHECKOUT / "build" / "wheels"
+LOCK = CHECKOUT / "build" / "locks" / "building-images"
+CONSTRAINTS = "images/python/constraints.txt"
+REQUIREMENTS = ["images/python/requirements.txt", "images/notebook/requirements.txt"]
 DEBIAN = "bookworm"
-PYTHON_VERSION = "3.11.2"  # of Debian 12
 PACKAGES = ["ca-certificates", "fonts-nanum", "libgomp1", "python3"]
-GRADING = ["__init__.py", "checks.py"]
+# what Debian 12's Python and C library take
+PYTHON = "3.11"
+PLATFORMS = [f"manylinux_2_{minor}" for minor in range(36, 16, -1)] + ["manylinux2014", "linux"]
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+REGISTRY_SECONDS = 20.0  # until a registry that says nothing counts as unreachable
+WASTE = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists", "var/log"]
+
+_PYTHON_INPUTS = ["images/base", "images/python"]
+_CHECKS = ["grading/__init__.py", "grading/checks.py"]
 INPUTS = {
-    "python": ["images/python"],
+    "base": ["images/base"],
+    "python": _PYTHON_INPUTS,
     "notebook": [
-        "images/python",
+        *_PYTHON_INPUTS,
         "images/notebook",
-        *(f"grading/{name}" for name in GRADING),
-        *(f"grading/exchange/{name}" for name in ["__init__.py", "archive.py", "plugin.py", "client.py"]),
+        *_CHECKS,
+        *(f"grading/exchange/{name}.py" for name in ("__init__", "archive", "client", "plugin")),
     ],
-    "sandbox": ["images/python", "images/sandbox", *(f"grading/{name}" for name in [*GRADING, "run_notebook.py"])],
+    "sandbox": [*_PYTHON_INPUTS, "images/sandbox", *_CHECKS, "grading/run_notebook.py"],
 }
 NAMES = ("notebook", "sandbox")
 Report = Callable[[str], None]
@@ -44,15 +66,16 @@ class ImageError(Exception):
 
 
 def image_tag(name: str, settings: Settings | None = None) -> str:
-    """The name of an image as built from this checkout: its version and a digest of everything that goes into it."""
-    return _tag(name)
+    """The name of an image as built from this checkout: the version and a digest of everything that goes into it."""
+    return _tag(name, (settings or load()).images)
 
 
 @cache
-def _tag(name: str) -> str:
-    digest = hashlib.sha256(f"{DEBIAN} {PYTHON_VERSION} {PACKAGES}".encode())
+def _tag(name: str, options: Images) -> str:
+    digest = hashlib.sha256(f"{DEBIAN} {PYTHON} {PACKAGES} {options.torch} {options.base}".encode())
     for path in _input_files(name):
-        digest.update(f"{path.relative_to(CHECKOUT)}\0".encode())
+        digest.update(f"\0{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
+    for path in _authorities(options):
         digest.update(path.read_bytes())
     return f"academyhub-{name}:{academy.__version__}-{digest.hexdigest()[:12]}"
 
@@ -60,10 +83,24 @@ def _tag(name: str) -> str:
 def _input_files(name: str) -> Iterator[Path]:
     for entry in INPUTS[name]:
         path = CHECKOUT / entry
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in files:
+        if not path.exists():
+            raise ImageError(f"{path} is missing; the {name} image needs it.")
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts and not file.name.startswith("test_"):
                 yield file
+
+
+def _authorities(options: Images) -> list[Path]:
+    if not options.authorities:
+        return []
+    files = sorted(options.authorities.glob("*.crt"))
+    if not files:
+        raise ImageError(f"{options.authorities} holds no certificate authority: files in PEM format named *.crt.")
+    for file in files:
+        text = file.read_text(errors="replace")
+        if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
+            raise ImageError(f"{file} must hold certificates in PEM format and no private key.")
+    return files
 
 
 def exists(tag: str) -> bool:
@@ -71,150 +108,253 @@ def exists(tag: str) -> bool:
     return _docker("image", "inspect", "--format", "{{.Id}}", tag, check=False).returncode == 0
 
 
-def build(
-    settings: Settings,
-    names: tuple[str, ...] = NAMES,
-    report: Report = print,
-    *,
-    base: str = "",
-    wheels: Path | None = None,
-    force: bool = False,
-) -> dict[str, str]:
-    """Build what is missing of ``names``; returns name -> tag.
-
-    Args:
-        base: a Debian 12 image to build on; empty: pulled, or made with debootstrap.
-        wheels: a folder of wheels that is searched beside what pip is configured with.
+def build(settings: Settings, names: Sequence[str] = NAMES, report: Report = print, *, force: bool = False) -> dict[str, str]:
+    """Build what is missing of ``names``, as the settings' section ``images`` says; returns name -> tag.
 
     Raises:
         ImageError: no Docker Engine, no way to a base image, a package that cannot be had, a failed step.
     """
-    tags = {name: image_tag(name) for name in names}
-    missing = [name for name in names if force or not exists(tags[name])]
-    if not missing:
+    tags = {name: image_tag(name, settings) for name in names}
+    _need_docker()
+    if not force and all(exists(tag) for tag in tags.values()):
         return tags
-    if not shutil.which("docker"):
-        raise ImageError("The docker command is missing. Install it: apt-get install docker.io")
-    wheelhouse = _wheelhouse(report, wheels)
-    python = image_tag("python")
-    if force or not exists(python):
-        base = base or _base(report)
-        report("Building the Python layers (numpy, torch, matplotlib)")
-        _build(IMAGES / "python", IMAGES / "python" / "Dockerfile", python, BASE=base, WHEELS=wheelhouse)
-    for name in missing:
-        report(f"Building the {name} image")
-        with _context(name) as context:
-            _build(context, IMAGES / name / "Dockerfile", tags[name], PYTHON=python, WHEELS=wheelhouse)
-        report(f"  {tags[name]}: {_size(tags[name]) / 1e6:,.0f} MB")
-    _docker("image", "prune", "--force", "--filter", "label=academyhub.stage=build", check=False)
+    with _one_at_a_time(report):
+        missing = [name for name in names if force or not exists(tags[name])]
+        if missing:
+            wheels = _wheels(settings.images, report)
+            python = _python(settings, wheels, report, force)
+        for name in missing:
+            report(f"Building the {name} image")
+            _build(name, tags[name], PYTHON=python, WHEELS=wheels)
+            report(f"{tags[name]}: {_size(tags[name]) / 1e6:,.0f} MB")
     return tags
 
 
-class _context(tempfile.TemporaryDirectory[str]):
-    """A build context that holds an image's inputs and nothing else of the checkout."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(prefix="academyhub-build-")
-        for file in _input_files(name):
-            target = Path(self.name) / file.relative_to(CHECKOUT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(file, target)
+def _need_docker() -> None:
+    if not shutil.which("docker"):
+        raise ImageError("The docker command is missing. Install it: apt-get install docker.io")
+    done = _docker("version", "--format", "{{.Server.Version}}", check=False)
+    if done.returncode:
+        raise ImageError(f"No Docker Engine answers: {_tail(done.stderr)}\nStart it: systemctl start docker")
 
 
-def _build(context: Path | str, dockerfile: Path, tag: str, **arguments: str) -> None:
+@contextmanager
+def _one_at_a_time(report: Report) -> Iterator[None]:
+    """Two builds at once would do everything twice."""
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("Waiting for another build of the images")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _python(settings: Settings, wheels: str, report: Report, force: bool) -> str:
+    tag, base = image_tag("python", settings), image_tag("base", settings)
+    if not force and exists(tag):
+        return tag
+    if force or not exists(base):
+        debian = _debian(settings.images, report)
+        with _authorities_image(settings.images) as authorities:
+            report("Building the base: Debian 12 with Python and a Hangul font")
+            _build("base", base, DEBIAN=debian, PACKAGES=" ".join(PACKAGES), CA_IMAGE=authorities)
+    report("Building the Python layers: numpy, torch, matplotlib")
+    _build("python", tag, BASE=base, WHEELS=wheels)
+    return tag
+
+
+def _build(name: str, tag: str, **arguments: str) -> None:
     flags = [f"--build-arg={key}={value}" for key, value in arguments.items()]
-    # The legacy builder: BuildKit needs the buildx plugin, which many engines lack.
-    done = _docker(
-        "build", "--tag", tag, "--file", str(dockerfile), *flags, str(context), check=False, DOCKER_BUILDKIT="0"
-    )
+    dockerfile = IMAGES / name / "Dockerfile"
+    with tempfile.TemporaryDirectory(prefix="academyhub-build-") as context:
+        for file in _input_files(name):  # the inputs and nothing else of the checkout
+            target = Path(context) / file.relative_to(CHECKOUT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            target.chmod(0o755 if os.access(file, os.X_OK) else 0o644)
+        command = [_builder(), "build", "--progress=plain", "--tag", tag, "--file", str(dockerfile), *flags, context]
+        done = _run(command, DOCKER_BUILDKIT="1")
     if done.returncode:
         raise ImageError(f"Building {tag} failed:\n{_tail(done.stdout + done.stderr)}")
 
 
-def _wheelhouse(report: Report, extra: Path | None) -> str:
-    """An image that holds all wheels, filled by this machine's pip; one a set of requirements."""
-    requirements = [IMAGES / folder / "requirements.txt" for folder in ("python", "notebook")]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in requirements) + PYTHON_VERSION.encode()).hexdigest()
-    tag = f"academyhub-wheels:{digest[:12]}"
+@cache
+def _builder() -> str:
+    """A docker command that can build with BuildKit: one with the plugin buildx, or one before 23, which needs none."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for client in dict.fromkeys(filter(None, (shutil.which("docker", path=folder) for folder in folders))):
+        version = _run([client, "version", "--format", "{{.Client.Version}}"]).stdout
+        if _run([client, "buildx", "version"]).returncode == 0 or int(version.partition(".")[0] or 99) < 23:
+            return client
+    raise ImageError("The docker command cannot build images without its plugin buildx: apt-get install docker-buildx")
+
+
+def _wheels(options: Images, report: Report) -> str:
+    """An image that holds all wheels, filled by this machine's pip."""
+    digest = hashlib.sha256(f"{PYTHON} {options.torch} {options.torch_index} {options.wheels} {_architecture()}".encode())
+    for path in [*REQUIREMENTS, CONSTRAINTS]:
+        digest.update((CHECKOUT / path).read_bytes())
+    key = digest.hexdigest()[:12]
+    tag = f"academyhub-wheels:{key}"
     if exists(tag):
         return tag
     report("Fetching Python packages")
-    folder = WHEELS / digest[:12]
+    folder = WHEELS / key
+    _download(options, folder, [*REQUIREMENTS, CONSTRAINTS])
+    _check_torch(options, folder, report)
+    _import(folder, tag)
+    return tag
+
+
+def _download(options: Images, folder: Path, requirements: list[str]) -> None:
+    """Fill a folder with wheels for Debian 12, whatever Python and Linux this machine has."""
     folder.mkdir(parents=True, exist_ok=True)
+    architecture = _architecture()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)]
-    command += ["--only-binary=:all:", "--python-version", PYTHON_VERSION]
-    command += ["--find-links", str(extra)] if extra else []
-    command += [f"--requirement={path}" for path in requirements]
-    done = subprocess.run([*command, "uv"], capture_output=True, text=True)
+    command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}"]
+    command += [f"--platform={platform}_{architecture}" for platform in PLATFORMS]
+    command += [f"--find-links={options.wheels}"] if options.wheels else []
+    if options.torch_index:
+        command += ["--extra-index-url" if "://" in options.torch_index else "--find-links", options.torch_index]
+    # the constraints are requirements too: which packages a package asks for can depend on the Python that asks
+    command += [f"--requirement={CHECKOUT / path}" for path in requirements]
+    done = _run([*command, "uv"])
     if done.returncode:
-        raise ImageError(f"pip could not fetch the packages of the images:\n{_tail(done.stderr)}")
-    _import(["tar", "--directory", str(folder), "--create", "."], tag)
-    return tag
-
-
-def _base(report: Report) -> str:
-    """A Debian with Python: pulled and completed where a registry answers, else made with debootstrap."""
-    digest = hashlib.sha256(f"{DEBIAN}{PACKAGES}".encode()).hexdigest()
-    tag = f"academyhub-base:{DEBIAN}-{digest[:12]}"
-    if exists(tag):
-        return tag
-    debootstrap = shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if debootstrap and os.geteuid() == 0:
-        report("Making a Debian base with debootstrap")
-        _debootstrap(debootstrap, tag)
-        return tag
-    report("Pulling a Debian base")
-    if _docker("pull", "--quiet", f"debian:{DEBIAN}-slim", check=False, timeout=600).returncode:
         raise ImageError(
-            "There is no Debian base image: no container registry answers, and debootstrap needs root. "
-            "Run as root with debootstrap installed (apt-get install debootstrap), or name an image with --base."
+            f"pip could not fetch the packages of the images:\n{_tail(done.stderr)}\n"
+            "Check pip's configuration (pip config list), or name a folder of wheels with --wheels."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        dockerfile = Path(folder) / "Dockerfile"
-        dockerfile.write_text(
-            f"FROM debian:{DEBIAN}-slim\nRUN apt-get update && DEBIAN_FRONTEND=noninteractive "
-            f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)} && rm -rf /var/lib/apt/lists/*\n"
+
+
+def _check_torch(options: Images, folder: Path, report: Report) -> None:
+    cuda = any(folder.glob("nvidia_*.whl"))
+    if options.torch == "cuda" and not cuda:
+        raise ImageError("pip found torch for the CPU only. Name an index or a folder of CUDA builds with --torch-index.")
+    if options.torch == "cpu" and cuda:
+        report(
+            "pip found torch with CUDA only; the images work, but are some GB larger. "
+            "For less, name an index or a folder of CPU builds with --torch-index."
         )
-        _build(folder, dockerfile, tag)
-    return tag
+
+
+@cache
+def _architecture() -> str:
+    name = _docker("version", "--format", "{{.Server.Arch}}").stdout.strip()
+    if name not in ARCHITECTURES:
+        raise ImageError(f"The images can be built for {', '.join(ARCHITECTURES)}; this Docker Engine runs on {name}.")
+    return ARCHITECTURES[name]
+
+
+def freeze(settings: Settings) -> Path:
+    """Resolve the requirements anew and write the versions that the images then pin."""
+    _need_docker()
+    with tempfile.TemporaryDirectory(prefix="academyhub-freeze-") as folder:
+        _download(settings.images, Path(folder), REQUIREMENTS)
+        pins = sorted(_pin(wheel.name) for wheel in Path(folder).glob("*.whl"))
+    path = CHECKOUT / CONSTRAINTS
+    kept = [pin for pin in pins if not re.match(r"nvidia-|cuda-|triton==", pin)]  # torch itself pins what CUDA needs
+    path.write_text(
+        "# Written by `academy images freeze` from the requirements.txt files of the images.\n" + "\n".join(kept) + "\n"
+    )
+    return path
+
+
+def _pin(wheel: str) -> str:
+    name, version = wheel.split("-")[:2]
+    return f"{name.lower().replace('_', '-')}=={version.partition('+')[0]}"
+
+
+@contextmanager
+def _authorities_image(options: Images) -> Iterator[str]:
+    files = _authorities(options)
+    if not files:
+        yield "scratch"
+        return
+    tag = f"academyhub-authorities:{hashlib.sha256(b''.join(file.read_bytes() for file in files)).hexdigest()[:12]}"
+    with tempfile.TemporaryDirectory(prefix="academyhub-authorities-") as folder:
+        for file in files:
+            shutil.copyfile(file, Path(folder) / file.name)
+        _import(Path(folder), tag)
+    try:
+        yield tag
+    finally:
+        _docker("image", "rm", tag, check=False)
+
+
+def _debian(options: Images, report: Report) -> str:
+    """A Debian 12 image: the one that was named, one that is here, one from a registry, or one made with debootstrap."""
+    made = f"academyhub-debian:{DEBIAN}-{hashlib.sha256(f'{PACKAGES} {WASTE}'.encode()).hexdigest()[:12]}"
+    registered = f"debian:{DEBIAN}-slim"
+    if options.base:
+        if not exists(options.base) and not _pull(options.base):
+            raise ImageError(f"The base image {options.base} is not here and cannot be pulled.")
+        return options.base
+    for tag in (made, registered):
+        if exists(tag):
+            return tag
+    report("Pulling Debian 12")
+    if _pull(registered):
+        return registered
+    debootstrap = shutil.which("debootstrap", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if not debootstrap or os.geteuid() != 0:
+        why = "debootstrap is not installed (apt-get install debootstrap)" if not debootstrap else "debootstrap needs root"
+        raise ImageError(
+            f"There is no Debian base image: no container registry answers, and {why}. "
+            "Mend either, or name a Debian 12 image that this Docker Engine has with --base."
+        )
+    report("Making Debian 12 with debootstrap, since no registry answers")
+    _debootstrap(debootstrap, made)
+    return made
+
+
+def _pull(tag: str) -> bool:
+    """Pull an image; give up soon where no registry answers, and never while one sends."""
+    with subprocess.Popen(["docker", "pull", tag], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as pull:
+        assert pull.stdout
+        answered, _, _ = select.select([pull.stdout], [], [], REGISTRY_SECONDS)  # the first line comes with the manifest
+        if not answered:
+            pull.kill()
+        pull.communicate()
+    return pull.returncode == 0
 
 
 def _debootstrap(debootstrap: str, tag: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="academyhub-base-") as folder:
+    with tempfile.TemporaryDirectory(prefix="academyhub-debian-") as folder:
         root = Path(folder) / "root"
         command = [debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", DEBIAN, str(root)]
         mirror = _mirror()
-        done = subprocess.run([*command, *([mirror] if mirror else [])], capture_output=True, text=True)
+        done = _run([*command, *([mirror] if mirror else [])])
         if done.returncode:
             raise ImageError(f"debootstrap failed:\n{_tail(done.stdout + done.stderr)}")
-        for waste in ("usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists", "var/log"):
+        for waste in WASTE:
             shutil.rmtree(root / waste, ignore_errors=True)
             (root / waste).mkdir(parents=True)
-        for archive in (root / "var/cache/apt").rglob("*.*"):
-            archive.unlink()
-        # nothing of this machine goes along: its resolver, its name
+        for file in (*(root / "var/cache/apt").rglob("*.*"), *(root / "usr/share/fonts/truetype/nanum").glob("*.ttf")):
+            if file.name not in ("NanumGothic.ttf", "NanumGothicBold.ttf"):
+                file.unlink()
+        # nothing of this machine goes along: its resolver, its name, a password for its mirror
         for name in ("etc/resolv.conf", "etc/hostname"):
             (root / name).write_text("")
-        _import(["tar", "--directory", str(root), "--create", "."], tag)
+        sources = root / "etc/apt/sources.list"
+        sources.write_text(re.sub(r"//[^/@\s]*@", "//", sources.read_text()))
+        _import(root, tag)
 
 
 def _mirror() -> str | None:
     """The Debian mirror that this machine uses itself; None: debootstrap's own."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("debian*"))]:
-        if not path.is_file():
-            continue
-        for line in path.read_text().splitlines():
-            words = line.split()
-            if len(words) >= 2 and words[0] == "URIs:":
-                return words[1]
-            if len(words) >= 3 and words[0] == "deb":
-                return next((word for word in words if word.startswith("http")), None)
+        text = path.read_text() if path.is_file() else ""
+        if found := re.search(r"^(?:URIs:|deb\s(?:\[.*\]\s)?)\s*(https?://\S+)", text, re.MULTILINE):
+            return found[1]
     return None
 
 
-def _import(archive: list[str], tag: str) -> None:
+def _import(folder: Path, tag: str) -> None:
+    archive = ["tar", "--directory", str(folder), "--create", "."]
     with subprocess.Popen(archive, stdout=subprocess.PIPE) as tar:
-        done = subprocess.run(["docker", "import", "-", tag], stdin=tar.stdout, capture_output=True, text=True)
+        done = subprocess.run(["docker", "import", "-", tag], stdin=tar.stdout, capture_output=True, text=True, check=False)
     if done.returncode or tar.returncode:
         raise ImageError(f"docker import of {tag} failed:\n{_tail(done.stderr)}")
 
@@ -223,13 +363,15 @@ def _size(tag: str) -> int:
     return int(_docker("image", "inspect", "--format", "{{.Size}}", tag).stdout)
 
 
-def _docker(*command: str, check: bool = True, timeout: float = 3600, **environment: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        ["docker", *command], capture_output=True, text=True, timeout=timeout, env={**os.environ, **environment}
-    )
+def _docker(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = _run(["docker", *command])
     if check and done.returncode:
         raise ImageError(f"docker {command[0]} failed: {_tail(done.stderr)}")
     return done
+
+
+def _run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
 
 
 def _tail(text: str) -> str:

@@ -191,6 +191,16 @@ class Grading(_Section):
     staff_gid: int = Field(64100, ge=1, description="Group id that owns course folders when the academy runs as root.")
 
 
+class Images(_Section):
+    base: str = Field("", description="A Debian 12 image to build on; empty: one pulled, or made with debootstrap.")
+    torch: Literal["cpu", "cuda"] = Field("cpu", description="Which build of torch the images get; cuda for GPU servers.")
+    torch_index: str = Field("", description="Package index (URL) or folder of that build of torch; empty: as pip is set up.")
+    wheels: AbsolutePath | None = Field(None, description="Folder of wheels to search beside what pip is set up with.")
+    authorities: AbsolutePath | None = Field(
+        None, description="Folder of certificate authorities (*.crt, PEM) that the images trust beside Debian's."
+    )
+
+
 class Backup(_Section):
     folder: AbsolutePath = Field(CHECKOUT / "data" / "backups", description="Where backups are kept.")
     keep: int = Field(14, ge=1, description="How many backups are kept.")
@@ -209,6 +219,7 @@ class Settings(BaseSettings):
     spawner: Spawner = Spawner()
     exchange: Exchange = Exchange()
     grading: Grading = Grading()
+    images: Images = Images()
     backup: Backup = Backup()
     profiles: dict[Name, Profile] = Field(default_factory=_profiles)
 

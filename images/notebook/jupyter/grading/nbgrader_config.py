@@ -1,5 +1,10 @@
-"""nbgrader on a student's server: everything goes through the academy's exchange."""
+"""nbgrader on a grading server: as on a student's, and the course folder by its place in the home."""
+
+from pathlib import Path
 
 from grading.exchange.plugin import configure
 
-configure(get_config())  # noqa: F821
+c = get_config()  # noqa: F821
+configure(c)
+if (Path.home() / "course").is_dir():
+    c.CourseDirectory.root = str(Path.home() / "course")
