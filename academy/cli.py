@@ -261,13 +261,13 @@ def courses_check(
     import json
 
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from academy.settings import CHECKOUT
     from grading.courses import catalogue, check
 
     config, console = load(), Console()
-    table = Table("unit", "tasks", "points", "hidden tests", "mistakes caught", "seconds", "")
+    table = Table(Column("unit", no_wrap=True), "tasks", "points", "hidden tests", "mistakes caught", "gates", "seconds", "")
     records = []
     for found in [catalogue.course(config, course)] if course else catalogue.courses(config):
         for wanted in [found.unit(unit)] if unit else found.units:
@@ -275,7 +275,8 @@ def courses_check(
                 record = check.check(config, found, wanted, status.update)
             records.append(record)
             caught = f"{record.mistakes_caught} of {record.mistakes}"
-            values = [record.unit, record.tasks, f"{record.points:g}", record.hidden_tests, caught, f"{record.seconds:.0f}"]
+            gates = ", ".join(f"{gate['ratio']:.1f}x of {gate['at_least']:g}x" for gate in record.gates) or "-"
+            values = [record.unit, record.tasks, f"{record.points:g}", record.hidden_tests, caught, gates, f"{record.seconds:.0f}"]
             table.add_row(*map(str, values), "ok" if record.ok else "[red]failed[/red]")
     console.print(table)
     problems = [f"{record.unit}: {problem}" for record in records for problem in record.problems]

@@ -21,6 +21,7 @@ from grading.courses import build
 from grading.courses.catalogue import Course, Unit
 
 _HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS")
+_BOLD = re.compile(r"[^\s\w*]\*\*[가-힣]")  # Markdown does not see this as the end of bold text
 _GATE = re.compile(r"^gate (\S+): ([\d.]+)x, at least ([\d.]+)x$", re.MULTILINE)
 
 
@@ -119,7 +120,8 @@ def _languages(course: Course, unit: Unit, korean: Any) -> list[str]:
             problems.append(
                 f'read the Korean text of {name!r} against the English one, then note reviewed="{now}" in its header'
             )
-    build.messages(unit)
+        if broken := _BOLD.search(cell.source if cell.cell_type == "markdown" else ""):
+            problems.append(f"cell {name!r}: bold does not end at {broken[0]!r}; put the punctuation behind the asterisks")
     return problems
 
 
