@@ -287,7 +287,7 @@ def browsers_get_tls_and_security_headers(server: Server) -> None:
     ]
     root = "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
     done = server.run(*curl, "--cacert", root, "--include", "--max-time", "30", "https://academy.test/hub/login")
-    head, _, body = done.stdout.partition("\r\n\r\n")
+    head, _, body = done.stdout.partition("\n\n")
     headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in head.splitlines()[1:]}
     assert head.split()[1] == "200", head
     assert "_xsrf" in body
