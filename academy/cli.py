@@ -271,13 +271,13 @@ def courses_check(
     records = []
     for found in [catalogue.course(config, course)] if course else catalogue.courses(config):
         for wanted in [found.unit(unit)] if unit else found.units:
-            with console.status(f"{found.id}/{wanted.id}") as status:
-                record = check.check(config, found, wanted, status.update)
+            with console.status(wanted.id) as status:
+                record = check.check(config, found, wanted, status.update if console.is_terminal else console.print)
             records.append(record)
             caught = f"{record.mistakes_caught} of {record.mistakes}"
             gates = ", ".join(f"{gate['ratio']:.1f}x of {gate['at_least']:g}x" for gate in record.gates) or "-"
-            values = [record.unit, record.tasks, f"{record.points:g}", record.hidden_tests, caught, gates, f"{record.seconds:.0f}"]
-            table.add_row(*map(str, values), "ok" if record.ok else "[red]failed[/red]")
+            counts = [f"{record.tasks}", f"{record.points:g}", f"{record.hidden_tests}", caught, gates, f"{record.seconds:.0f}"]
+            table.add_row(record.unit, *counts, "ok" if record.ok else "[red]failed[/red]")
     console.print(table)
     problems = [f"{record.unit}: {problem}" for record in records for problem in record.problems]
     problems += [str(problem) for problem in catalogue.problems(config)]

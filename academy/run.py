@@ -88,7 +88,10 @@ def _build_courses(settings: Settings, say: Callable[[str], None]) -> dict[str, 
     """Build every course; returns course -> units."""
     from grading.courses import build, catalogue
 
-    build.build(settings)
+    try:
+        build.build(settings)
+    except catalogue.CourseError as error:  # the other courses are there all the same
+        say(str(error))
     return {course.id: [unit.id for unit in course.units] for course in catalogue.courses(settings)}
 
 

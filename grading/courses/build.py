@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jupytext
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -43,14 +42,20 @@ def build(settings: Settings, course: str | None = None, unit: str | None = None
     """Build what has changed of all courses, one course or one unit; returns the (course, unit) pairs that were built.
 
     Raises:
-        CourseError: a course or a unit's source is wrong; the message says where.
+        CourseError: a course or a unit's source is wrong; the message says where. Everything else is built all the same.
     """
-    built = []
+    built: list[tuple[str, str]] = []
+    wrong: list[CourseError] = [] if course else catalogue.problems(settings)
     for found in [catalogue.course(settings, course)] if course else catalogue.courses(settings):
         with _alone(prepare_folder(settings, found.id)):
             for wanted in [found.unit(unit)] if unit else found.units:
-                if _build_unit(settings, found, wanted):
-                    built.append((found.id, wanted.id))
+                try:
+                    if _build_unit(settings, found, wanted):
+                        built.append((found.id, wanted.id))
+                except CourseError as error:
+                    wrong.append(error)
+    if wrong:
+        raise wrong[0]
     return built
 
 
@@ -92,6 +97,8 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
     Raises:
         CourseError: a cell without an id, an id twice, an unknown kind, a test without points.
     """
+    import jupytext  # slow to import, and not needed when nothing has changed
+
     cells, seen = [], set()
     for number, cell in enumerate(jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells, 1):
         metadata = dict(cell.metadata)

@@ -18,7 +18,7 @@ from nbgrader.utils import determine_grade, is_grade, is_solution
 from academy.settings import Settings
 from grading import sandbox
 from grading.courses import build
-from grading.courses.catalogue import Course, Unit
+from grading.courses.catalogue import Course, CourseError, Unit
 
 _HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS")
 _BOLD = re.compile(r"[^\s\w*]\*\*[가-힣]")  # Markdown does not see this as the end of bold text
@@ -58,18 +58,30 @@ def check(settings: Settings, course: Course, unit: Unit, report: Callable[[str]
     """Prove one unit; problems are listed in the record, in English, for the unit's author.
 
     Raises:
-        CourseError: the unit cannot even be built.
         AcademyError: the sandbox cannot be started.
     """
     record = Record(unit=f"{course.id}/{unit.id}")
     began = time.monotonic()
+    try:
+        _prove(settings, course, unit, record, report)
+    except CourseError as error:
+        record.problems.append(str(error))
+    record.seconds = round(time.monotonic() - began, 1)
+    record.ok = not record.problems
+    return record
+
+
+def _prove(settings: Settings, course: Course, unit: Unit, record: Record, report: Callable[[str], None]) -> None:
+    def tell(step: str) -> None:
+        report(f"{record.unit}: {step}")
+
     nb = build.notebook(unit, course.id, "ko")
     _count(nb, record)
-    record.problems += _languages(course, unit, nb)
-    report("release")
+    record.problems += language_problems(course, unit, nb)
+    tell("release")
     released, problems = _released(settings, course, unit)
     record.problems += problems
-    report("solution")
+    tell("solution")
     solution = _run(settings, course, unit, {})
     record.problems += [
         f"the solution loses points at {name}: {solution.errors.get(name, '')}"
@@ -78,12 +90,12 @@ def check(settings: Settings, course: Course, unit: Unit, report: Callable[[str]
     ]
     record.problems += [f"cell {name} fails with the solution: {text}" for name, text in solution.other_errors.items()]
     record.gates = solution.gates
-    report("empty release")
+    tell("empty release")
     empty = _run(settings, course, unit, released)
     record.problems += [f"the empty release earns points at {name}" for name, (got, _) in empty.scores.items() if got > 0]
     record.problems += [f"cell {name} fails before a task is solved: {text}" for name, text in empty.other_errors.items()]
     for mistake in mistakes(unit):
-        report(f"mistake {mistake.name}")
+        tell(f"mistake {mistake.name}")
         record.mistakes += 1
         problems = [*mistake.problems, *_missed(settings, course, unit, mistake, set(solution.scores), set(released))]
         record.mistakes_caught += not problems
@@ -92,9 +104,6 @@ def check(settings: Settings, course: Course, unit: Unit, report: Callable[[str]
         record.problems.append(f"a unit has 3 to 6 known mistakes, this one {record.mistakes}")
     if record.hidden_tests < 4:
         record.problems.append(f"a unit has at least 4 hidden tests, this one {record.hidden_tests}")
-    record.seconds = round(time.monotonic() - began, 1)
-    record.ok = not record.problems
-    return record
 
 
 def _count(nb: Any, record: Record) -> None:
@@ -104,7 +113,7 @@ def _count(nb: Any, record: Record) -> None:
     record.hidden_tests = sum(len(_HIDDEN.findall(cell.source)) for cell in graded)
 
 
-def _languages(course: Course, unit: Unit, korean: Any) -> list[str]:
+def language_problems(course: Course, unit: Unit, korean: Any) -> list[str]:
     """Both languages have the same cells in the same order, and no Korean text was left behind by a changed English one."""
     english = build.notebook(unit, course.id, "en")
     problems = []
@@ -112,7 +121,7 @@ def _languages(course: Course, unit: Unit, korean: Any) -> list[str]:
     if ko != en:
         differing = {str(cell[0]) for cell in ko} ^ {str(cell[0]) for cell in en}
         problems.append(f"the languages have other cells: {', '.join(sorted(differing)) or 'another order'}")
-    texts = {cell.id: cell.source for cell in english.cells}
+    texts, known = {cell.id: cell.source for cell in english.cells}, build.messages(unit)
     for cell in jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells:
         name, reviewed = cell.metadata.get("id", ""), cell.metadata.get("reviewed")
         now = fingerprint(texts.get(name, ""))
@@ -120,9 +129,17 @@ def _languages(course: Course, unit: Unit, korean: Any) -> list[str]:
             problems.append(
                 f'read the Korean text of {name!r} against the English one, then note reviewed="{now}" in its header'
             )
+        for key in hints(cell.source if cell.cell_type == "code" else ""):
+            if key not in known:
+                problems.append(f"cell {name!r} uses the message {key!r}, which messages.toml lacks")
         if broken := _BOLD.search(cell.source if cell.cell_type == "markdown" else ""):
             problems.append(f"cell {name!r}: bold does not end at {broken[0]!r}; put the punctuation behind the asterisks")
     return problems
+
+
+def hints(source: str) -> list[str]:
+    """The message keys that a cell uses, as far as they are written out."""
+    return re.findall(r"""\bhint\(\s*["']([^"']+)["']""", source)
 
 
 def _released(settings: Settings, course: Course, unit: Unit) -> tuple[dict[str, str], list[str]]:
