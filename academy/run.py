@@ -23,7 +23,7 @@ from sqlalchemy import func, select
 from academy import images, network
 from academy.database import Database
 from academy.people import Enrollment, Person, enrol, import_roster, parse_roster
-from academy.settings import CHECKOUT, Settings, SettingsError
+from academy.settings import CHECKOUT, Settings, SettingsError, config_file
 from academy.signin import demo_password
 
 PROXY = CHECKOUT / ".venv" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
@@ -333,6 +333,8 @@ def exec_hub(settings: Settings) -> None:
     """Become the hub (for systemd and ``academy run``)."""
     binaries = Path(sys.executable).parent
     os.environ["PATH"] = f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"
+    if config_file().is_file():
+        os.environ["ACADEMY_CONFIG"] = str(config_file().absolute())  # the hub runs in another folder and reads it again
     os.chdir(settings.data)
     os.execv(  # noqa: S606
         str(binaries / "jupyterhub"), ["jupyterhub", "--config", str(CHECKOUT / "jupyterhub_config.py")]
