@@ -18,7 +18,7 @@ test: ## install what the tests want, then run all of them
 	@setup/tests.sh
 	@$(MAKE) --no-print-directory check
 	@if docker info >/dev/null 2>&1; then $(BIN)/academy images build; fi
-	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 15 $(ARGS)
 
 check: ## ruff, mypy, import-linter
 	@setup/venv.sh test
