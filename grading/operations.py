@@ -86,6 +86,15 @@ def release_unit(session: Session, settings: Settings, course: str, unit: str, d
     return release
 
 
+def change_due(session: Session, settings: Settings, release: Release, due_at: datetime | None, actor: str) -> None:
+    """Change when a released unit is due; what came in before stays marked as it was."""
+    from grading.autograde import set_due_date
+
+    release.due_at = due_at
+    set_due_date(settings, release.course, release.unit, due_at)
+    record(session, actor, "due", release.course, release.unit, due_at=due_at.isoformat() if due_at else None)
+
+
 def _pack(folder: Path) -> bytes:
     buffer = io.BytesIO()
     left_out = shutil.ignore_patterns(".*", "__pycache__")

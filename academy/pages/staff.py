@@ -191,8 +191,7 @@ def _release(db: Read, visit: Visit, course: str, unit: str, due_at: datetime | 
     if existing is None:
         operations.release_unit(db, visit.settings, course, unit, due_at, visit.session.login)
         return False
-    existing.due_at = due_at
-    record(db, visit.session.login, "due", course, unit, due_at=due_at.isoformat() if due_at else None)
+    operations.change_due(db, visit.settings, existing, due_at, visit.session.login)
     return True
 
 
