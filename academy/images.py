@@ -41,6 +41,7 @@ PACKAGES = ["ca-certificates", "fonts-nanum", "libgomp1", "python3"]
 PYTHON = "3.11"
 PLATFORMS = [f"manylinux_2_{minor}" for minor in range(36, 16, -1)] + ["manylinux2014", "linux"]
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}
+MIRROR = re.compile(r"^(?:URIs:|deb\s+(?:\[.*\]\s)?)\s*(https?://\S+)", re.MULTILINE)
 REGISTRY_SECONDS = 20.0  # until a registry that says nothing counts as unreachable
 WASTE = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists", "var/log"]
 
@@ -346,7 +347,7 @@ def _mirror() -> str | None:
     """The Debian mirror that this machine uses itself; None: debootstrap's own."""
     for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("debian*"))]:
         text = path.read_text() if path.is_file() else ""
-        if found := re.search(r"^(?:URIs:|deb\s(?:\[.*\]\s)?)\s*(https?://\S+)", text, re.MULTILINE):
+        if found := MIRROR.search(text):
             return found[1]
     return None
 
