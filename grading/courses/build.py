@@ -26,9 +26,9 @@ from grading.courses import catalogue
 from grading.courses.catalogue import Course, CourseError, Unit
 
 LANGUAGES = ("ko", "en")
-CODE = "# 여기에 코드를 쓰세요. / Write your code here.\nraise NotImplementedError()"
+CODE = "# 여기에 코드를 쓰세요. / YOUR CODE HERE\nraise NotImplementedError()"
 ANSWER = "여기에 답을 쓰세요. / Write your answer here."
-FORMAT = 4  # counts up when what this module writes changes
+FORMAT = 5  # counts up when what this module writes changes
 _FOLDERS = ("source", "source.en", "release", "release.en", "submitted", "autograded", "feedback")
 _KINDS = {
     "solution": {"grade": False, "locked": False, "solution": True, "task": False},
