@@ -499,6 +499,7 @@ class LocalSpawner(_Server, LocalProcessSpawner):
             SHELL="/bin/bash",
             PATH=f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             JUPYTER_CONFIG_PATH=f"{jupyter / self.kind}{os.pathsep}{jupyter / 'common'}",
+            MATPLOTLIBRC=str(CHECKOUT / "images" / "python" / "matplotlibrc"),  # Hangul in plots
             CUDA_VISIBLE_DEVICES=self.gpu,
         )
         return env
