@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import BaseModel
 
 from academy.messages import AcademyError
 from academy.settings import Settings, SettingsError, load
+
+if TYPE_CHECKING:
+    from academy.people import Person
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="AcademyHub from a terminal.")
 people_app = typer.Typer(no_args_is_help=True, help="People: list, import a roster, add, remove.")
@@ -101,7 +107,7 @@ def pages() -> None:
 @app.command()
 def worker() -> None:
     """Run a grading worker alone, in the foreground."""
-    from grading.worker import main as work
+    from academy.run import work
 
     work(load())
 
@@ -112,21 +118,34 @@ def settings(
 ) -> None:
     """Check the settings and print them."""
     values = load()
-    for section, field in Settings.model_fields.items():
-        value = getattr(values, section)
-        if section == "profiles":
-            for name, profile in value.items():
-                _print_section(f"profiles.{name}", profile, describe)
-        elif field.annotation is not None:
-            _print_section(section, value, describe)
+    for name in Settings.model_fields:
+        value = getattr(values, name)
+        sections = {f"profiles.{key}": profile for key, profile in value.items()} if name == "profiles" else {name: value}
+        for title, section in sections.items():
+            typer.secho(f"[{title}]", bold=True)
+            _print_section(section, describe)
 
 
-def _print_section(title: str, section: object, describe: bool) -> None:
-    typer.secho(f"[{title}]", bold=True)
-    for key, field in type(section).model_fields.items():  # type: ignore[attr-defined]
-        if describe and field.description:
-            typer.secho(f"  # {field.description}", dim=True)
-        typer.echo(f"  {key} = {getattr(section, key)!s}")
+def _print_section(section: BaseModel, describe: bool) -> None:
+    for key, field in type(section).model_fields.items():
+        if describe:
+            default = "required" if field.is_required() else f"default: {_shown(field.get_default(call_default_factory=True))}"
+            typer.secho(f"  # {field.description or key} ({default})", dim=True)
+        value = getattr(section, key)
+        typer.echo(f"  # {key} is not set" if value is None else f"  {key} = {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A value as ``academy.toml`` writes it; the password of a database's URL is left out."""
+    if isinstance(value, BaseModel):
+        return "{ " + ", ".join(f"{key} = {_shown(part)}" for key, part in value.model_dump().items()) + " }"
+    if isinstance(value, bool) or value is None:
+        return "not set" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return "[" + ", ".join(_shown(part) for part in value) + "]"
+    if isinstance(value, int | float):
+        return str(value)
+    return json.dumps(re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", str(value)), ensure_ascii=False)
 
 
 @app.command()
@@ -307,13 +326,13 @@ def people_list(course: Annotated[str | None, typer.Option(help="Only this cours
 
 @people_app.command("import")
 def people_import(
-    file: Annotated[typer.FileText, typer.Argument(help="CSV with the columns name, login, role.", encoding="utf-8-sig")],
+    file: Annotated[typer.FileBinaryRead, typer.Argument(help="CSV (UTF-8) with the columns name, login, role.")],
     course: Annotated[str | None, typer.Option(help="The course for students, assistants and instructors.")] = None,
 ) -> None:
     """Import a roster; with a bad line nothing is imported."""
     from academy.database import Database
     from academy.messages import message
-    from academy.people import RosterError, import_roster, parse_roster
+    from academy.people import RosterError, decode_roster, import_roster, parse_roster
     from grading.records import record
 
     config = load()
@@ -322,7 +341,7 @@ def people_import(
 
         find(config, course)
     try:
-        rows = parse_roster(file.read(), course)
+        rows = parse_roster(decode_roster(file.read()), course)
     except RosterError as error:
         for line, key, value in error.problems:
             typer.secho(f"line {line}: {message(key, config.academy.language, value=value)}", fg="red", err=True)
@@ -346,20 +365,26 @@ def people_add(
     import io
 
     from academy.database import Database
-    from academy.people import RosterError, import_roster, parse_roster
+    from academy.people import COURSE_ROLES, Person, RosterError, import_roster, normal_login, parse_roster
     from grading.records import record
 
-    text = io.StringIO()
-    csv.writer(text).writerows([("name", "login", "role"), (name or login, login, role)])
-    try:
-        rows = parse_roster(text.getvalue(), course)
-    except RosterError as error:
-        _, key, value = error.problems[0]
-        raise AcademyError(key, value=value) from error
-    with Database(load().database_url).write() as session:
+    config = load()
+    if course is not None:
+        from grading.courses.catalogue import course as find
+
+        find(config, course)
+    with Database(config.database_url).write() as session:
+        known = session.get(Person, normal_login(login))
+        text = io.StringIO()
+        csv.writer(text).writerows([("name", "login", "role"), (name or (known.name if known else login), login, role)])
+        try:
+            rows = parse_roster(text.getvalue(), course)
+        except RosterError as error:
+            _, key, value = error.problems[0]
+            raise AcademyError(key, value=value) from error
         import_roster(session, rows, course)
         record(session, actor(), "person-added", course or "", login=rows[0].login, role=rows[0].role)
-    typer.echo(f"{rows[0].login}: {rows[0].role}{f' of {course}' if course else ''}")
+    typer.echo(f"{rows[0].login}: {rows[0].role}{f' of {course}' if course and rows[0].role in COURSE_ROLES else ''}")
 
 
 @people_app.command("remove")
@@ -370,22 +395,32 @@ def people_remove(
 ) -> None:
     """Take a person off the roster; submissions and grades stay."""
     from academy.database import Database
-    from academy.people import Person
+    from academy.people import Person, normal_login
     from grading.records import record
 
-    with Database(load().database_url).write() as session:
-        person = session.get(Person, login)
-        if person is None:
-            raise AcademyError("person-unknown", login=login)
-        where = f"the course {course}" if course else "the academy"
-        if not yes:
-            typer.confirm(f"Remove {login} ({person.name}) from {where}?", abort=True)
+    login = normal_login(login)
+    database = Database(load().database_url)
+    with database.read() as session:
+        person = _listed(session.get(Person, login), login, course)
+    where = f"the course {course}" if course else "the academy"
+    if not yes:  # asked outside of the transaction: others write meanwhile
+        typer.confirm(f"Remove {login} ({person.name}) from {where}?", abort=True)
+    with database.write() as session:
+        person = _listed(session.get(Person, login), login, course)
         if course:
             person.enrollments = [e for e in person.enrollments if e.course != course]
         else:
             session.delete(person)
         record(session, actor(), "person-removed", course or "", login=login)
     typer.echo(f"{login} removed from {where}.")
+
+
+def _listed(person: Person | None, login: str, course: str | None) -> Person:
+    if person is None:
+        raise AcademyError("person-unknown", login=login)
+    if course and person.role_in(course) is None:
+        raise AcademyError("person-not-enrolled", login=login, course=course)
+    return person
 
 
 CourseArgument = Annotated[str, typer.Argument(help="The course's id.", show_default=False)]

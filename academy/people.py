@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +17,8 @@ from academy.database import Base, UTCDateTime, now
 COURSE_ROLES = ("student", "assistant", "instructor")
 ACADEMY_ROLES = ("founder", "operator")
 STAFF_ROLES = ("assistant", "instructor")
-_LOGIN = re.compile(r"^[\w][\w.@+-]{0,63}$")  # \w: letters of any script, 홍길동 too
+LOGIN_LENGTH, NAME_LENGTH = 64, 200
+_LOGIN = re.compile(rf"\w[\w.@+-]{{0,{LOGIN_LENGTH - 1}}}")  # \w: letters of any script, 홍길동 too
 
 
 class Person(Base):
@@ -24,8 +26,8 @@ class Person(Base):
 
     __tablename__ = "people"
 
-    login: Mapped[str] = mapped_column(String(64), primary_key=True)
-    name: Mapped[str] = mapped_column(String(200), default="")
+    login: Mapped[str] = mapped_column(String(LOGIN_LENGTH), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH), default="")
     role: Mapped[str | None] = mapped_column(String(20))  # founder, operator, or None
     language: Mapped[str | None] = mapped_column(String(2))  # None: has not chosen
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
@@ -63,6 +65,15 @@ class Enrollment(Base):
     person: Mapped[Person] = relationship(back_populates="enrollments")
 
 
+def normal_login(text: str) -> str:
+    """A login as the roster and the hub keep it: lower case, Hangul in whole syllables (some systems type it in parts)."""
+    return unicodedata.normalize("NFC", text.strip().lower())
+
+
+def usable_login(login: str) -> bool:
+    return bool(_LOGIN.fullmatch(login))
+
+
 @dataclass(frozen=True)
 class RosterRow:
     line: int
@@ -79,6 +90,17 @@ class RosterError(Exception):
         super().__init__("; ".join(f"line {line}: {problem}: {value!r}" for line, problem, value in problems))
 
 
+def decode_roster(content: bytes) -> str:
+    """
+    Raises:
+        RosterError: it is not UTF-8 text.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RosterError([(content.count(b"\n", 0, error.start) + 1, "roster-not-utf8", "")]) from error
+
+
 def parse_roster(text: str, course: str | None) -> list[RosterRow]:
     """Read a roster: CSV with the columns name, login, role in any order; UTF-8 with or without a byte order mark.
 
@@ -87,7 +109,10 @@ def parse_roster(text: str, course: str | None) -> list[RosterRow]:
     """
     problems: list[tuple[int, str, str]] = []
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise RosterError([(reader.line_num, "roster-not-csv", str(error))]) from error
     if not rows:
         raise RosterError([(1, "roster-empty", "")])
     line, header = rows[0]
@@ -103,9 +128,9 @@ def parse_roster(text: str, course: str | None) -> list[RosterRow]:
             problems.append((line, "roster-cell-count", ",".join(cells)))
             continue
         row = dict(zip(header, cells, strict=True))
-        login, role = row["login"].lower(), row["role"].lower()
+        name, login, role = unicodedata.normalize("NFC", row["name"]), normal_login(row["login"]), row["role"].lower()
         before = len(problems)
-        if not _LOGIN.match(login):
+        if not usable_login(login):
             problems.append((line, "roster-bad-login", row["login"]))
         elif login in seen:
             problems.append((line, "roster-login-twice", login))
@@ -113,11 +138,13 @@ def parse_roster(text: str, course: str | None) -> list[RosterRow]:
             problems.append((line, "roster-bad-role", row["role"]))
         elif role not in allowed:
             problems.append((line, "roster-role-needs-course", role))
-        if not row["name"]:
+        if not name:
             problems.append((line, "roster-name-missing", login))
+        elif len(name) > NAME_LENGTH or not name.isprintable():
+            problems.append((line, "roster-bad-name", login))
         seen.setdefault(login, line)
         if len(problems) == before:
-            parsed.append(RosterRow(line, row["name"], login, role))
+            parsed.append(RosterRow(line, name, login, role))
     if problems:
         raise RosterError(problems)
     return parsed

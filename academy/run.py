@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import ctypes
+import fcntl
 import os
 import shutil
 import signal
@@ -17,19 +20,23 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+from rich.cells import set_cell_size
 from rich.console import Console
 from sqlalchemy import func, select
 
-from academy import images, network
+from academy import images, network, signin
 from academy.database import Database
-from academy.people import Enrollment, Person, enrol, import_roster, parse_roster
-from academy.settings import CHECKOUT, Settings, SettingsError, config_file
-from academy.signin import demo_password
+from academy.messages import AcademyError
+from academy.people import COURSE_ROLES, Enrollment, Person, RosterRow, enrol, import_roster, parse_roster
+from academy.settings import CHECKOUT, Settings, config_file
 
 PROXY = CHECKOUT / ".venv" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
 PARTS = ("pages", "worker", "hub")
 START_TIMEOUT = 90.0  # seconds until all parts must answer
-STOP_TIMEOUT = 15.0
+STOP_TIMEOUT = 15.0  # seconds until a part that does not end is killed
+NOTEBOOK_STOP_TIMEOUT = 5.0
+STARTED_BY_RUN = "ACADEMY_RUN"  # in the environment of the parts
 TRIAL = (
     "Docker가 없어 모든 것이 이 컴퓨터의 프로세스로 실행돼요. 혼자 써 보는 용도이고, 사용자끼리 전혀 격리되지 않아요.",
     "There is no Docker Engine: everything runs as processes of this machine. "
@@ -42,24 +49,40 @@ class RunError(Exception):
 
 
 def run(settings: Settings) -> None:
-    """Prepare what is missing, start all parts, and stay until SIGINT or SIGTERM."""
+    """Prepare what is missing, start all parts, and stay until SIGINT, SIGTERM or the terminal's end."""
     console = Console(highlight=False)
-    _check_ports(settings)
-    prepare(settings, console)
-    academy = Academy(settings)
-    stopping = _Stop()
-    try:
-        with _step(console, "Starting the hub, the pages and the worker"):
-            academy.start()
-            academy.wait_ready(stopping)
-        if not stopping:
-            _welcome(settings, console)
-        while not stopping:
-            academy.revive(console)
-            stopping.wait(0.5)
-    finally:
-        with stopping.deaf(), _step(console, "Stopping"):
-            academy.stop()
+    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(settings):
+        signin.check(settings)
+        _check_ports(settings)
+        prepare(settings, console)
+        academy = Academy(settings)
+        stopping = _Stop()
+        try:
+            with _step(console, "Starting the hub, the pages and the worker"):
+                academy.start()
+                academy.wait_ready(stopping)
+            if not stopping:
+                _welcome(settings, console)
+            while not stopping:
+                academy.revive(console)
+                stopping.wait(0.5)
+        finally:
+            with stopping.deaf():
+                with contextlib.suppress(OSError, SystemExit):  # the terminal may be gone
+                    console.print("Stopping ...")
+                academy.stop()
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """One ``academy run`` a data folder: a second would start a second hub on the same database."""
+    with open(settings.data / "run.lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"The academy in {settings.data} runs already, at {settings.public_url}. Stop it first.") from error
+        yield
 
 
 def prepare(settings: Settings, console: Console) -> None:
@@ -95,30 +118,39 @@ def _build_courses(settings: Settings, say: Callable[[str], None]) -> dict[str, 
     return {course.id: [unit.id for unit in course.units] for course in catalogue.courses(settings)}
 
 
+def _demo_people() -> list[RosterRow]:
+    return parse_roster(Path(__file__).with_name("demo.csv").read_text(encoding="utf-8"), "demo")
+
+
 def _demo(settings: Settings, database: Database, courses: dict[str, list[str]], console: Console) -> None:
     """On a new trial: the demo people, in every course, and every unit released."""
     from grading import operations
-    from grading.records import Release
+    from grading.records import Release, record
 
+    released = []
     with database.write() as session:
         if not session.scalar(select(func.count()).select_from(Person)):
-            text = (Path(__file__).with_name("demo.csv")).read_text(encoding="utf-8")
-            import_roster(session, parse_roster(text, "demo"), None)
-        teacher = session.get(Person, "teacher")
-        if teacher is None:
+            import_roster(session, _demo_people(), None)
+            record(session, "academy run", "roster", rows=len(_demo_people()))
+        if session.get(Person, "teacher") is None:
             return  # not the demo's people any more
-        roles = {row.login: row.role for row in parse_roster(Path(__file__).with_name("demo.csv").read_text(), "demo")}
         enrolled = set(session.scalars(select(Enrollment.course).where(Enrollment.login == "teacher")))
-        for course in courses.keys() - enrolled:
-            for login, role in roles.items():
-                person = session.get(Person, login)
-                if person is not None and role != "founder":
-                    enrol(person, course, role)
-        new = [(c, u) for c in courses.keys() - enrolled for u in courses[c] if session.get(Release, (c, u)) is None]
-        for course, unit in new:
-            operations.release_unit(session, settings, course, unit, None, "teacher")
-    if new:
-        console.print(f"  Released to the demo students: {', '.join(f'{c}/{u}' for c, u in new)}")
+        for course in sorted(courses.keys() - enrolled):
+            for row in _demo_people():
+                person = session.get(Person, row.login)
+                if person is not None and row.role in COURSE_ROLES:
+                    enrol(person, course, row.role)
+            for unit in courses[course]:
+                if session.get(Release, (course, unit)) is not None:
+                    continue
+                try:
+                    operations.release_unit(session, settings, course, unit, None, "teacher")
+                except AcademyError as error:  # the other units are there all the same
+                    console.print(f"  {course}/{unit}: {error}", markup=False)
+                else:
+                    released.append(f"{course}/{unit}")
+    if released:
+        console.print(f"  Released to the demo students: {', '.join(released)}", soft_wrap=True)
 
 
 def _proxy(console: Console) -> None:
@@ -139,18 +171,18 @@ def _proxy(console: Console) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    for key in ("port", "hub_port", "pages_port", "proxy_api_port"):
+    inner = settings.hub.internal_address or (settings.docker and network.gateway(settings, "students")) or "127.0.0.1"
+    addresses = {"port": settings.hub.address, "proxy_api_port": "127.0.0.1", "hub_port": inner, "pages_port": inner}
+    for key, address in addresses.items():
         port = getattr(settings.hub, key)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind((settings.hub.address if key == "port" else "127.0.0.1", port))
-            except OSError as error:
-                choose = "academy run --port N (it moves all four)" if key == "port" else f"hub.{key} in academy.toml"
-                raise RunError(
-                    f"Port {port} (hub.{key}) cannot be used: {error.strerror}. "
-                    f"Is another academy running? Stop it, or choose another port with {choose}."
-                ) from error
+        try:
+            socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
+        except OSError as error:
+            reason = str(error.strerror).split(" (while ")[0]
+            raise RunError(
+                f"Port {port} of {address or 'this machine'} (hub.{key}) cannot be used: {reason}. Stop what uses it, "
+                f"or choose other ports with `academy run --port {settings.hub.port + 1000}` (N to N+3) or in academy.toml."
+            ) from error
 
 
 @dataclass
@@ -168,6 +200,7 @@ class Academy:
         self.parts: dict[str, _Part] = {}
 
     def start(self) -> None:
+        _adopt_orphans()
         if self.settings.docker:
             network.ensure_network(self.settings, "students")
             network.ensure_network(self.settings, "sandboxes")
@@ -182,6 +215,7 @@ class Academy:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, STARTED_BY_RUN: str(os.getpid())},
                 start_new_session=True,
             )
 
@@ -189,25 +223,27 @@ class Academy:
         return self.settings.data / "logs" / f"{name}.log"
 
     def wait_ready(self, stopping: _Stop) -> None:
-        """Until the hub and the pages answer, through the proxy too.
+        """Until the hub and the pages answer, through the proxy too, and the worker takes jobs.
 
         Raises:
             RunError: a part ended or did not answer in time; the message holds the end of its log.
         """
+        from grading.worker import alive
+
         urls = {
             "pages": f"{network.pages_url(self.settings)}/health",
             "hub": f"{network.hub_api_url(self.settings).removesuffix('/api')}/health",
             "proxy": f"http://{_reachable(self.settings.hub.address)}:{self.settings.hub.port}/services/academy/health",
         }
         deadline = time.monotonic() + START_TIMEOUT
-        while urls and not stopping:
+        while (urls or not alive(self.settings)) and not stopping:
             for name, part in self.parts.items():
                 if part.process.poll() is not None:
                     raise RunError(f"{name} ended with code {part.process.returncode}:\n{self._tail(name)}")
             if time.monotonic() > deadline:
-                name = next(iter(urls))
+                name = next(iter(urls), "worker")
                 log = "hub" if name == "proxy" else name
-                raise RunError(f"{name} does not answer at {urls[name]}:\n{self._tail(log)}")
+                raise RunError(f"{name} does not answer{f' at {urls[name]}' if name in urls else ''}:\n{self._tail(log)}")
             urls = {name: url for name, url in urls.items() if not _answers(url)}
             stopping.wait(0.1)
 
@@ -226,6 +262,14 @@ class Academy:
                 continue
             console.print(f"{name} ended with code {part.process.returncode}; starting it again. Log: {self.log(name)}")
             self.parts[name] = _Part(self._spawn(name), deaths=part.deaths + 1)
+        self._bury()
+
+    def _bury(self) -> None:
+        """Take note of the ends of processes that came to us when what had started them ended."""
+        ours = {part.process.pid for part in self.parts.values()}
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in ours:
+                os.waitpid(ended.si_pid, 0)
 
     def stop(self) -> None:
         """Stop all parts, then the notebook servers; nothing of this deployment runs afterwards."""
@@ -238,30 +282,75 @@ class Academy:
                 part.process.wait(max(0.1, deadline - time.monotonic()))
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(part.process.pid, signal.SIGKILL)
+        _end(psutil.Process().children(recursive=True) + _left_notebooks(self.settings))
         if self.settings.docker or self.settings.grading_docker:
             _remove_containers(self.settings.academy.name)
-        _kill_notebooks(self.settings)
+
+
+def _adopt_orphans() -> None:
+    """Have what outlives its parent below us become our child, so that stopping finds it."""
+    _prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+
+
+def end_with_parent() -> None:
+    """In a part that ``academy run`` started: end when that one ends, however it does."""
+    started_by = os.environ.pop(STARTED_BY_RUN, None)
+    if started_by is not None:
+        _prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG; an exec keeps it
+        if os.getppid() != int(started_by):
+            sys.exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _left_notebooks(settings: Settings) -> list[psutil.Process]:
+    """Local notebook servers and kernels that an earlier run left: this hub's address is in their environment."""
+    if settings.docker:
+        return []
+    url = network.hub_api_url(settings)
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("JUPYTERHUB_API_URL") == url:
+                found.append(process)
+    return found
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(processes, NOTEBOOK_STOP_TIMEOUT)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _remove_containers(deployment: str) -> None:
-    listed = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", f"label=academyhub.deployment={deployment}"],
-        capture_output=True,
-        text=True,
-    )
-    if found := listed.stdout.split():
-        subprocess.run(["docker", "rm", "--force", *found], capture_output=True)
+    """
+    Raises:
+        RunError: Docker does not answer, or keeps one.
+    """
+    import docker
 
+    def remove(container: Any) -> None:
+        with contextlib.suppress(docker.errors.APIError):  # gone, or going; what stays is seen below
+            container.remove(force=True, v=True)
 
-def _kill_notebooks(settings: Settings) -> None:
-    """End local notebook servers and their kernels: processes that carry this hub's address in their environment."""
-    mark = f"JUPYTERHUB_API_URL=http://127.0.0.1:{settings.hub.hub_port}/hub/api".encode()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+    try:
+        client: Any = docker.from_env()
+        with contextlib.closing(client), concurrent.futures.ThreadPoolExecutor(8) as pool:
+            deadline = time.monotonic() + STOP_TIMEOUT
+            while left := client.containers.list(
+                all=True, filters={"label": f"academyhub.deployment={deployment}"}, ignore_removed=True
+            ):
+                if time.monotonic() > deadline:
+                    raise RunError(f"Docker does not remove {', '.join(container.name for container in left)}.")
+                list(pool.map(remove, left))
+    except docker.errors.DockerException as error:
+        raise RunError(f"Docker does not answer, so containers of {deployment} may still run: {error}") from error
 
 
 def _answers(url: str) -> bool:
@@ -277,11 +366,13 @@ def _reachable(address: str) -> str:
 
 
 class _Stop:
-    """True once SIGINT or SIGTERM has come."""
+    """True once SIGINT, SIGTERM or SIGHUP (the terminal was closed) has come."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._came = False
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
@@ -298,7 +389,7 @@ class _Stop:
     @contextlib.contextmanager
     def deaf(self) -> Iterator[None]:
         """A second Ctrl-C does not interrupt the stopping."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         yield
 
@@ -307,10 +398,12 @@ class _Stop:
 def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
     """A line that says what is being done and, when it is, how long it took."""
     began = time.monotonic()
+    if not console.is_terminal:  # no spinner there
+        console.print(f"{title} ...")
     with console.status(title) as status:
 
         def say(text: str) -> None:
-            console.print(f"  {text}")
+            console.print(f"  {text}", markup=False, soft_wrap=True)
             status.update(f"{title}: {text}")
 
         yield say
@@ -320,17 +413,24 @@ def _step(console: Console, title: str) -> Iterator[Callable[[str], None]]:
 def _welcome(settings: Settings, console: Console) -> None:
     console.print(f"\n[bold]{settings.academy.title.ko} · {settings.academy.title.en}[/bold]  {settings.public_url}\n")
     if settings.signin.provider == "demo":
-        password = demo_password(settings)
-        console.print("  이름 · who                     로그인 · login   비밀번호 · password")
-        for row in parse_roster(Path(__file__).with_name("demo.csv").read_text(encoding="utf-8"), "demo"):
-            console.print(f"  {row.role:<14} {row.name:<10}  {row.login:<15}  {password}")
+        lines = [("역할 · role", "이름 · name", "로그인 · login", "비밀번호 · password")]
+        for row in _demo_people():
+            secret = signin.operator_password if row.role == "operator" else signin.demo_password
+            lines.append((row.role, row.name, row.login, secret(settings)))
+        for *cells, password in lines:
+            console.print("  " + "".join(set_cell_size(cell, 17) for cell in cells) + password, markup=False, soft_wrap=True)
     if not settings.docker:
-        console.print(f"\n[bold red]{TRIAL[0]}[/bold red]\n[bold red]{TRIAL[1]}[/bold red]")
+        for text in TRIAL:
+            console.print(text, style="bold red", soft_wrap=True)
     console.print("\nCtrl-C: 모두 멈춰요 · stops everything\n")
 
 
 def exec_hub(settings: Settings) -> None:
     """Become the hub (for systemd and ``academy run``)."""
+    end_with_parent()
+    signin.check(settings)  # here it is one message, there a traceback
+    if not settings.data.is_dir():
+        raise RunError(f"There is no data folder {settings.data} yet. Make it with `academy prepare`.")
     binaries = Path(sys.executable).parent
     os.environ["PATH"] = f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}"
     if config_file().is_file():
@@ -343,6 +443,7 @@ def exec_hub(settings: Settings) -> None:
 
 def serve_pages(settings: Settings) -> None:
     """Become the pages (for systemd and ``academy run``)."""
+    end_with_parent()
     import uvicorn
 
     from academy.pages.app import create_app
@@ -358,4 +459,9 @@ def serve_pages(settings: Settings) -> None:
     )
 
 
-__all__ = ["Academy", "RunError", "SettingsError", "exec_hub", "prepare", "run", "serve_pages"]
+def work(settings: Settings) -> None:
+    """Become a grading worker (for systemd and ``academy run``)."""
+    end_with_parent()
+    from grading.worker import main
+
+    main(settings)

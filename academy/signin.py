@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from jupyterhub.auth import Authenticator
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
 from tornado.web import HTTPError
+from traitlets.config import Config
 
 from academy.database import Database
 from academy.messages import message
-from academy.people import Person
+from academy.people import Person, normal_login, usable_login
 from academy.settings import Settings, SettingsError
+from grading.records import record
 
 PROVIDER_TIMEOUT = 10.0  # seconds
 
@@ -25,22 +29,35 @@ class OnTheRoster(Authenticator):
     academy: Settings
     database: Database
 
+    def normalize_username(self, username: str) -> str:
+        return normal_login(super().normalize_username(username))
+
     def person(self, login: str) -> Person | None:
         with self.database.read() as session:
             return session.get(Person, login)
 
     async def check_allowed(self, username: str, authentication: Any = None) -> bool:
-        if self.person(username) is None and not self.academy.signin.open:
-            texts = [str(message("not-on-roster", language, login=username)) for language in ("ko", "en")]
-            raise HTTPError(403, " / ".join(texts), reason="Not on the roster")
+        if self.person(username) is None:
+            if not self.academy.signin.open:
+                raise refusal("not-on-roster", login=username)
+            if not usable_login(username):
+                raise refusal("signin-bad-login", login=username)
         return True
 
     async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
         model = await super().run_post_auth_hook(handler, auth_model)
         if self.person(model["name"]) is None:
-            with self.database.write() as session:
-                session.add(Person(login=model["name"], name=model["name"]))
+            self._welcome(model["name"])
         return {**model, **self._standing(model["name"])}
+
+    def _welcome(self, login: str) -> None:
+        """Put somebody on the roster who came through the open door."""
+        try:
+            with self.database.write() as session:
+                session.add(Person(login=login, name=login))
+                record(session, login, "person-added", login=login)
+        except IntegrityError:
+            self.log.info("%s signed in twice at once", login)
 
     async def refresh_user(self, user: Any, handler: Any = None, **_: Any) -> bool | dict[str, Any]:
         """Read the roster again, so that a change acts without a new sign-in and a removed person is out."""
@@ -57,20 +74,36 @@ class DemoAuthenticator(OnTheRoster, SharedPasswordAuthenticator):
     """One password for everybody of a trial, and another for operators."""
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> Any:
+        if not data["password"].isascii():  # typed with the Hangul keyboard on; the comparison takes ASCII alone
+            return None
         with self.database.read() as session:
             self.admin_users = set(session.scalars(select(Person.login).where(Person.role == "operator")))
         return await super().authenticate(handler, data)
 
 
+def refusal(key: str, **values: object) -> HTTPError:
+    """The page that says in both languages why somebody does not get in: who has not signed in has chosen none."""
+    return HTTPError(403, " / ".join(str(message(key, language, **values)) for language in ("ko", "en")))
+
+
 def demo_password(settings: Settings) -> str:
-    """The password of a trial: from the file that settings name, else made on first use."""
+    """The password of a trial: from the file that settings name, else made on first use.
+
+    Raises:
+        SettingsError: the file cannot be read, or what it holds is no password.
+    """
     file = settings.signin.demo_password_file
-    return file.read_text().strip() if file else settings.secret("demo-password")[:12]
+    if file is None:
+        return settings.secret("demo-password")[:12]
+    password = _read_secret("demo_password_file", file)
+    if len(password) < 8 or not password.isascii():
+        raise SettingsError(f"signin.demo_password_file = {file}: the password must have at least 8 characters, all ASCII")
+    return password
 
 
 def operator_password(settings: Settings) -> str:
-    """The operators' password where the provider is demo."""
-    return settings.secret("operator-password")
+    """The operators' password where the provider is demo; JupyterHub wants 32 characters."""
+    return settings.secret("operator-password")[:32]
 
 
 def configure(c: Any, settings: Settings) -> None:
@@ -87,9 +120,19 @@ def configure(c: Any, settings: Settings) -> None:
     )
     c.Authenticator.manage_groups = True
     c.Authenticator.auth_refresh_age = 60
+    c.Authenticator.auth_refresh_strict = True  # a removed person's tokens are refused too
     c.Authenticator.refresh_pre_spawn = True
     c.Authenticator.enable_auth_state = False
     c.Authenticator.delete_invalid_users = False
+
+
+def check(settings: Settings) -> None:
+    """See that the sign-in can be set up, before anything starts.
+
+    Raises:
+        SettingsError: as ``configure`` does.
+    """
+    _provider(Config(), settings)
 
 
 def _provider(c: Any, settings: Settings) -> type[Authenticator]:
@@ -104,40 +147,45 @@ def _provider(c: Any, settings: Settings) -> type[Authenticator]:
     from oauthenticator.google import GoogleOAuthenticator
 
     c.OAuthenticator.client_id = signin.client_id
-    c.OAuthenticator.client_secret = _client_secret(settings)
+    assert signin.client_secret_file is not None  # the settings check it
+    c.OAuthenticator.client_secret = _read_secret("client_secret_file", signin.client_secret_file)
     c.OAuthenticator.oauth_callback_url = f"{settings.public_url}/hub/oauth_callback"
-    if signin.username_claim:
-        c.OAuthenticator.username_claim = signin.username_claim
     if signin.provider == "github":
-        return GitHubOAuthenticator
-    if signin.provider == "google":
-        return GoogleOAuthenticator
-    generic = {"kakao": KAKAO, "naver": NAVER}.get(signin.provider) or _discover(signin.url)
-    for key, value in generic.items():
-        if key != "username_claim" or not signin.username_claim:
-            c.GenericOAuthenticator[key] = value
-    if "." in signin.username_claim:
-        c.OAuthenticator.username_claim = _nested(signin.username_claim)
-    return GenericOAuthenticator
+        base: type[Authenticator] = GitHubOAuthenticator
+    elif signin.provider == "google":
+        base = GoogleOAuthenticator
+    else:
+        base = GenericOAuthenticator
+        preset = {"kakao": KAKAO, "naver": NAVER}.get(signin.provider) or _discover(signin.url)
+        c.GenericOAuthenticator.update(preset)
+    if signin.username_claim:
+        c[base.__name__].username_claim = _claim(signin.username_claim)
+    return base
 
 
-def _client_secret(settings: Settings) -> str:
-    path = settings.signin.client_secret_file
-    assert path is not None  # the settings check it
+def _read_secret(key: str, path: Path) -> str:
     try:
-        return path.read_text().strip()
-    except OSError as error:
-        raise SettingsError(f"signin.client_secret_file = {path}: cannot be read ({error.strerror})") from error
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"signin.{key} = {path}: cannot be read ({error})") from error
+    if not secret:
+        raise SettingsError(f"signin.{key} = {path}: the file is empty")
+    return secret
 
 
-def _nested(path: str) -> Any:
-    """A claim inside another, as in Naver's ``response.email``."""
+def _claim(path: str) -> Any:
+    """Reads a claim, also one inside another as Naver's ``response.email``; an address must not be marked as unverified."""
 
     def claim(user: dict[str, Any]) -> str:
-        value: Any = user
-        for part in path.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return str(value or "")
+        *parents, last = [path] if path in user else path.split(".")
+        holder: Any = user
+        for part in parents:
+            holder = holder.get(part) if isinstance(holder, dict) else None
+        holder = holder if isinstance(holder, dict) else {}
+        unverified = last == "email" and holder.get("email_verified") in (False, "false")
+        if unverified or not holder.get(last):
+            raise refusal("signin-no-login")
+        return str(holder[last])
 
     return claim
 
@@ -145,8 +193,9 @@ def _nested(path: str) -> Any:
 def _kakao_email(user: dict[str, Any]) -> str:
     """Kakao gives out addresses that nobody has verified too; only a verified one says who somebody is."""
     account = user.get("kakao_account") or {}
-    verified = account.get("is_email_valid") and account.get("is_email_verified")
-    return str(account.get("email") or "") if verified else ""
+    if not (account.get("email") and account.get("is_email_valid") and account.get("is_email_verified")):
+        raise refusal("signin-no-login")
+    return str(account["email"])
 
 
 # developers.kakao.com, "REST API: Kakao Login"
@@ -166,7 +215,7 @@ NAVER: dict[str, Any] = {
     "token_url": "https://nid.naver.com/oauth2.0/token",
     "userdata_url": "https://openapi.naver.com/v1/nid/me",
     "scope": [],
-    "username_claim": _nested("response.email"),
+    "username_claim": _claim("response.email"),
     "basic_auth": False,
 }
 
@@ -179,14 +228,16 @@ def _discover(issuer: str) -> dict[str, Any]:
     try:
         with urllib.request.urlopen(url, timeout=PROVIDER_TIMEOUT) as answer:  # noqa: S310  (scheme checked above)
             found = json.load(answer)
+        if found["issuer"].rstrip("/") != issuer.rstrip("/"):
+            raise ValueError(f"it calls itself {found['issuer']}")
         return {
             "login_service": "OpenID Connect",
             "authorize_url": found["authorization_endpoint"],
             "token_url": found["token_endpoint"],
             "userdata_url": found["userinfo_endpoint"],
             "scope": ["openid", "profile", "email"],
-            "username_claim": "preferred_username",
+            "username_claim": _claim("preferred_username"),
             "basic_auth": "client_secret_post" not in found.get("token_endpoint_auth_methods_supported", []),
         }
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise SettingsError(f"signin.url = {issuer!r}: {url} is not an OpenID Connect provider's ({error})") from error
