@@ -165,7 +165,8 @@ def test_the_container_gives_nothing_away(run: Run, sandbox_image: None, monkeyp
     assert found["disk"] == "OSError"
     assert found["notebooks"] == []
     assert "the-token" not in json.dumps(found)
-    assert not [key for key in found["environment"] if "TOKEN" in key or "ACADEMY" in key or "PASSWORD" in key]
+    told = {key for key in found["environment"] if "TOKEN" in key or "ACADEMY" in key or "PASSWORD" in key}
+    assert told == {"ACADEMY_LANGUAGE"}
 
 
 def test_the_local_process_has_no_token_either(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,7 @@ def test_local_processes_end_with_the_run(run: Run) -> None:
 @pytest.mark.docker
 def test_what_a_dead_worker_left_is_swept(config: Callable[..., Settings], sandbox_image: None) -> None:
     settings = config(grading={"backend": "docker"})
-    box = sandbox._Container(settings, 600)
+    box = sandbox._Container(settings, 600, "ko")
     client = docker.from_env()
     try:
         assert sandbox.sweep(settings) == 0  # its owner lives
