@@ -111,11 +111,17 @@ def _build_courses(settings: Settings, say: Callable[[str], None]) -> dict[str, 
     """Build every course; returns course -> units."""
     from grading.courses import build, catalogue
 
-    try:
-        build.build(settings)
-    except catalogue.CourseError as error:  # the other courses are there all the same
-        say(str(error))
-    return {course.id: [unit.id for unit in course.units] for course in catalogue.courses(settings)}
+    for problem in catalogue.problems(settings):  # the other courses are there all the same
+        say(str(problem))
+    courses = {course.id: [unit.id for unit in course.units] for course in catalogue.courses(settings)}
+    for course in courses:
+        try:
+            built = build.build(settings, course)
+        except catalogue.CourseError as error:
+            say(f"{course}: {error}")
+        else:
+            say(f"{course}: {', '.join(unit for _, unit in built) or 'nothing new'}")
+    return courses
 
 
 def _demo_people() -> list[RosterRow]:

@@ -101,8 +101,8 @@ class SignIn(_Section):
 class Profile(_Section):
     """A kind of notebook server that a person may start."""
 
-    title: Text
-    description: Text = Text(ko="", en="")
+    title: Text = Field(description="What people choose it by.")
+    description: Text = Field(Text(ko="", en=""), description="What it is good for, in a sentence.")
     cpus: float = Field(1.0, gt=0, description="CPU cores a server may use.")
     memory_mb: int = Field(2048, ge=256, description="Memory in MiB; over it the kernel is ended.")
     hours: float = Field(12.0, gt=0, description="Longest run in hours; the server is then stopped.")
