@@ -90,13 +90,13 @@ def loop_sum(numbers):
     return total
 
 
-def seconds(function, *arguments, repeats=3):
-    best = float("inf")
+def seconds(function, *arguments, repeats=5):
+    times = []
     for _ in range(repeats):
-        began = time.process_time()
+        began = time.perf_counter()
         function(*arguments)
-        best = min(best, time.process_time() - began)
-    return best
+        times.append(time.perf_counter() - began)
+    return sorted(times)[len(times) // 2]
 
 
 as_list = [float(i) for i in range(1_000_000)]
@@ -402,7 +402,7 @@ with when_solved():
     for n in sizes:
         points, centres = draw(n, n, n)
         pairwise_distance(points, centres)
-        loops.append(seconds(distance_with_loops, points, centres, repeats=1))
+        loops.append(seconds(distance_with_loops, points, centres, repeats=3))
         arrays.append(seconds(lambda: [pairwise_distance(points, centres) for _ in range(20)]) / 20)
         limit.append((points.nbytes + centres.nbytes + 8 * n * n) / bandwidth)
     figure, axes = plt.subplots(figsize=(7, 4.5))

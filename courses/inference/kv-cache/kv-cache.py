@@ -603,13 +603,13 @@ gate("generate", reached, 3, hint("speed"))
 # to stay in the CPU's caches, so it is fair to measure by reading a tensor of just that size.
 
 # %% id="plot"
-def fastest(function, repeats=20):
-    best = float("inf")
+def typical(function, repeats=21):
+    times = []
     for _ in range(repeats):
         began = time.thread_time()
         function()
-        best = min(best, time.thread_time() - began)
-    return best
+        times.append(time.thread_time() - began)
+    return sorted(times)[repeats // 2]
 
 
 def seconds_of_each_step(step, repeats=3):
@@ -621,7 +621,7 @@ def seconds_of_each_step(step, repeats=3):
             advance()
             seconds.append(time.thread_time() - began)
         runs.append(seconds)
-    return torch.tensor(runs).amin(dim=0)
+    return torch.tensor(runs).median(dim=0).values
 
 
 def steps_without_cache():
@@ -646,7 +646,7 @@ def steps_with_cache():
 
 
 block = torch.ones(model.weight_bytes() // 4)
-bandwidth = block.numel() * 4 / fastest(block.sum)
+bandwidth = block.numel() * 4 / typical(block.sum)
 print(f"{bandwidth / 1e9:.1f} GB/s")
 with when_solved():
     steps = torch.arange(1, 193)
@@ -768,7 +768,7 @@ with when_solved():
         ("price-cached", generate, 1),
         ("price-batch", generate, 8),
     ]:
-        seconds = fastest(lambda: function(model, random_prompt(0, batch), 192), repeats=3)
+        seconds = typical(lambda: function(model, random_prompt(0, batch), 192), repeats=3)
         rate = batch * 192 / seconds
         won = won_per_million(rate, won_per_hour)
         print(hint(label, rate=f"{rate:,.0f}", won=f"{won:,.0f}"))
