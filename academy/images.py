@@ -54,7 +54,7 @@ INPUTS = {
         *_PYTHON_INPUTS,
         "images/notebook",
         *_CHECKS,
-        *(f"grading/exchange/{name}.py" for name in ("__init__", "archive", "client", "plugin")),
+        *(f"grading/exchange/{name}.py" for name in ("__init__", "archive", "client", "lab", "plugin")),
     ],
     "sandbox": [*_PYTHON_INPUTS, "images/sandbox", *_CHECKS, "grading/run_notebook.py"],
 }

@@ -1,7 +1,8 @@
 """From the POST that asks for a server to the event that it is ready: stock DockerSpawner against ours.
 
-Both sides run the same image as the same kind of server (coursework). Stock is configured as DockerSpawner's documentation
-does: image, network, a volume a person, everything else at its default. Order alternates; both hubs run all the time.
+Both sides run the same image. Stock is configured as DockerSpawner's documentation does: image, network, a volume a person,
+everything else at its default, and so runs ``jupyterhub-singleuser`` with the extensions that the packages enable; ours runs a
+coursework server. Order alternates; both hubs run all the time.
 """
 
 from __future__ import annotations
@@ -56,7 +57,6 @@ c.DockerSpawner.use_internal_ip = True
 c.DockerSpawner.prefix = "{name}-stock"
 c.DockerSpawner.volumes = {{"{name}-stock-{{username}}": "/home/jovyan"}}
 c.DockerSpawner.cmd = ["jupyterhub-singleuser"]
-c.DockerSpawner.environment = {{"ACADEMY_API_URL": "{api}", "ACADEMY_LANGUAGE": "ko"}}  # the image starts the same kind
 c.Spawner.default_url = "/lab"
 """
 
@@ -165,7 +165,6 @@ def hubs(folder: Path, name: str) -> tuple[Hub, Hub]:
         network=network.network_name(ours, "students"),
         image=IMAGE,
         proxy=proxy.command(),
-        api=f"{network.pages_url(ours)}/api/v1",
         folder=folder,
         name=name,
     )

@@ -33,6 +33,7 @@ from nbgrader.preprocessors import (
     NbGraderPreprocessor,
     SaveAutoGrades,
 )
+from nbgrader.server_extensions import validate_assignment
 from nbgrader.server_extensions.assignment_list import handlers
 from nbgrader.utils import ignore_patterns, is_grade, is_solution, parse_utc
 from traitlets import Unicode
@@ -581,13 +582,10 @@ class AssignmentList(handlers.AssignmentList):
         return result
 
 
-def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "grading.exchange.plugin"}]
-
-
-def _load_jupyter_server_extension(app: Any) -> None:
-    """The Assignment List's server side, in place of ``nbgrader.server_extensions.assignment_list``."""
+def load_handlers(app: Any) -> None:
+    """The server's side of nbgrader's Assignment List, with our errors in it, and of Validate."""
     handlers.load_jupyter_server_extension(app)
     manager = AssignmentList(parent=app)
     manager.root_dir = app.root_dir
     app.web_app.settings["assignment_list_manager"] = manager
+    validate_assignment.load_jupyter_server_extension(app)
