@@ -128,8 +128,10 @@ def collect_submission(settings: Settings, submission: Submission) -> Path:
         fresh = Path(scratch) / "unit"
         fresh.mkdir()
         Store(settings).unpack(submission.sha256, fresh)
-        (fresh / "timestamp.txt").unlink(missing_ok=True)
-        (fresh / "timestamp.txt").write_text(submission.received_at.strftime("%Y-%m-%d %H:%M:%S.%f UTC"))
+        stamp = fresh / "timestamp.txt"  # nbgrader's; whatever the student put there goes
+        if stamp.is_dir():
+            shutil.rmtree(stamp)
+        stamp.write_text(submission.received_at.strftime("%Y-%m-%d %H:%M:%S.%f UTC"))
         group = settings.course_folder(submission.course).stat().st_gid
         for path in [target.parent.parent, target.parent, fresh, *fresh.rglob("*")]:
             _share(path, group)
