@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Error
 
 from academy.settings import CHECKOUT
 from tests.conftest import remove_deployment, write_config
@@ -193,7 +195,8 @@ def journey(browser: Any, academy: Running, login: str, language: str, shots: st
 
 
 def _row(page: Any, unit: str, login: str) -> str:
-    page.goto(unit)
+    with contextlib.suppress(Error):  # the page reloads itself while jobs run, and may do so at this very moment
+        page.goto(unit)
     return str(page.locator("tr", has_text=login).first.inner_text())
 
 

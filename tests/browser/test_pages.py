@@ -83,7 +83,11 @@ def academy(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             finally:
                 for part in parts:
                     os.killpg(part.pid, signal.SIGTERM)
-                    part.wait(30)
+                    try:
+                        part.wait(30)
+                    except subprocess.TimeoutExpired:
+                        os.killpg(part.pid, signal.SIGKILL)
+                        part.wait()
                 database.close()
 
 
