@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= $(shell nproc)
 
-.PHONY: help run test check images bench-spawn bench-exchange clean
+.PHONY: help run test check images bench-spawn bench-exchange bench-grading clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ bench-exchange: ## 300 students submit within a minute; five kills
 	@setup/venv.sh test
 	@setup/tests.sh
 	$(BIN)/python -m benchmarks.exchange
+
+bench-grading: ## stock nbgrader autograde against ours; submit to score; gates nobody may pass
+	@setup/venv.sh test
+	@setup/tests.sh
+	@$(BIN)/academy images build sandbox
+	$(BIN)/python -m benchmarks.grading
 
 clean: ## remove what was built (data/ stays)
 	rm -rf build .venv
