@@ -37,6 +37,7 @@ from grading.exchange import archive
 from grading.exchange.store import Store
 from grading.records import Feedback, Grade, History, Job, Submission
 from tests.attacks.case import COURSE, HONEST, Case, Seen
+from tests.attacks.snippets import whole
 from tests.conftest import remove_deployment, write_config
 
 COURSES = Path(__file__).with_name("courses")
@@ -157,7 +158,7 @@ class Grader:
         return changed if isinstance(changed, bytes) else json.dumps(changed).encode()
 
     def fill(self, case: Case, text: str) -> str:
-        return text.replace("@MARK@", self.marks[case.name]).replace("@PORT@", str(self.listener.port))
+        return whole(text).replace("@MARK@", self.marks[case.name]).replace("@PORT@", str(self.listener.port))
 
     def _finished(self, id: str) -> Job:
         deadline = time.monotonic() + PATIENCE
