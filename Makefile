@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= $(shell nproc)
 
-.PHONY: help run test check images bench-spawn bench-exchange bench-grading clean
+.PHONY: help run test attacks check images bench-spawn bench-exchange bench-grading clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ test: ## install what the tests want, then run all of them
 	@$(MAKE) --no-print-directory check
 	@if docker info >/dev/null 2>&1; then $(BIN)/academy images build; fi
 	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 15 $(ARGS)
+
+attacks: ## try to cheat the grader in every way we know; build/attacks.json
+	@setup/venv.sh test
+	@setup/tests.sh
+	@$(BIN)/academy images build sandbox
+	@$(BIN)/python -m tests.attacks -n $(JOBS) $(ARGS)
 
 check: ## ruff, mypy, import-linter
 	@setup/venv.sh test

@@ -42,7 +42,7 @@ class Case:
     last: str = ""  # and one after all others
     files: Mapping[str, bytes] = field(default_factory=dict)
     notebook: Callable[[Notebook], Notebook | bytes] | None = None  # changes the notebook at last; bytes: in place of it
-    archive: Callable[[bytes], bytes] | None = None  # takes the notebook, gives the tar.gz
+    archive: Callable[[bytes, str], bytes] | None = None  # takes the notebook and the mark, gives the tar.gz
     earns: float = 0.0  # the most that this work deserves
     exactly: bool = False  # it deserves no less, either
     graded: bool = True  # False: it may be refused with a reason instead
