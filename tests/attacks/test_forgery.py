@@ -97,6 +97,29 @@ CASES = [
         """,
         "an answer counts only where one was asked for, and a broken border ends the run",
     ),
+    *both(
+        "forge-framed-answers",
+        "A cell writes answers with their length before them, as programs do, to every socket it finds.",
+        """
+            import json, os, stat, struct
+            answers = [
+                {"done": {"status": "ok", "hints": [], "line": 0}, "cut": False},
+                {"output": {"output_type": "execute_result", "data": {"text/plain": "99.0"}, "metadata": {}}},
+                {"service": {"gate": {"name": "running", "ratio": 99, "low": 99, "high": 99, "at_least": 3, "passed": True}}},
+                {"ok": True, "status": "ok", "result": True, "score": 99},
+            ]
+            print("FORGED")
+            for number in range(3, 64):
+                try:
+                    if stat.S_ISSOCK(os.fstat(number).st_mode):
+                        for order in ("<I", ">I"):
+                            for data in (json.dumps(answer).encode() for answer in answers * 20):
+                                os.write(number, struct.pack(order, len(data)) + data)
+                except OSError:
+                    pass
+        """,
+        "an answer that nobody asked for spoils the run",
+    ),
     Case(
         "forge-in-the-protocol",
         "A cell finds the loop that answers calls and makes it claim that each test has passed.",
@@ -373,6 +396,97 @@ CASES = [
                 kernel.do_execute = fine
         """,
         ELSEWHERE,
+    ),
+    *both(
+        "silence-errors",
+        "A cell lets tests fail, and then takes the error out of the result, the output and the reply.",
+        """
+            from IPython import get_ipython
+            shell = get_ipython()
+            def quiet(*args, **more): pass
+            shell.showtraceback = shell._showtraceback = shell.showsyntaxerror = quiet
+            def after(result):
+                if result is not None:
+                    result.error_in_exec = result.error_before_exec = None
+                    result.result = 1.0
+            shell.events.register("post_run_cell", after)
+        """,
+        ELSEWHERE,
+    ),
+    Case(
+        "patch-tests-by-name-ordinary",
+        "In an ordinary notebook a transformer takes out only what names the student's own functions.",
+        "ordinary",
+        WRONG_ORDINARY,
+        first="""
+            import ast
+            from IPython import get_ipython
+            class Drop(ast.NodeTransformer):
+                def mine(self, node):
+                    text = ast.unparse(node)
+                    return ("square" in text or "centre" in text) and "object()" not in text
+                def visit_Assert(self, node):
+                    return ast.copy_location(ast.Pass(), node) if self.mine(node) else node
+                def visit_Expr(self, node):
+                    return ast.copy_location(ast.Expr(ast.Constant(1.0)), node) if self.mine(node) else node
+            get_ipython().ast_transformers.append(Drop())
+        """,
+        held="probes that must fail name the student's functions too",
+    ),
+    Case(
+        "take-over-the-loop-ordinary",
+        "In an ordinary notebook run_cell answers for tests that name the student's functions, and runs everything else.",
+        "ordinary",
+        WRONG_ORDINARY,
+        first="""
+            from IPython import get_ipython
+            shell = get_ipython()
+            honest = shell.run_cell
+            class Good:
+                success = True
+                error_in_exec = error_before_exec = None
+                result = 1.0
+                execution_count = 1
+                def raise_error(self): pass
+            def run_cell(source, *args, **more):
+                if ("square(" in source or "centre(" in source) and "def " not in source and "object()" not in source:
+                    return Good()
+                return honest(source, *args, **more)
+            shell.run_cell = run_cell
+        """,
+        held="probes that must fail name the student's functions too",
+    ),
+    *(
+        Case(
+            f"answer-from-the-source{suffix}",
+            "A function reads the test that calls it and returns what the comparison's other side says.",
+            unit,
+            {name: f"def {name}(*args): return told()" for name in names},
+            first="""
+                import ast, linecache, sys
+                def told():
+                    frame = sys._getframe(2)
+                    while frame:
+                        lines = "".join(linecache.getlines(frame.f_code.co_filename))
+                        try:
+                            statements = [node for node in ast.walk(ast.parse(lines)) if isinstance(node, ast.stmt)]
+                        except SyntaxError:
+                            statements = []
+                        for node in statements:
+                            if node.lineno <= frame.f_lineno <= node.end_lineno and isinstance(node, (ast.Assert, ast.Expr)):
+                                test = node.test if isinstance(node, ast.Assert) else node.value
+                                sides = [*getattr(test, "comparators", ()), *getattr(test, "args", ())[1:]]
+                                for side in sides:
+                                    code = compile(ast.Expression(side), "x", "eval")
+                                    return eval(code, frame.f_globals, frame.f_locals)
+                        frame = frame.f_back
+            """,
+            held=held,
+        )
+        for suffix, unit, names, held in (
+            ("", "isolated", ("total", "scale", "describe", "search", "running"), "the test is not in the student's process"),
+            ("-ordinary", "ordinary", ("square", "centre"), "probes with other answers must fail"),
+        )
     ),
     *both(
         "exception-hooks",

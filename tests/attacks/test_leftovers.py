@@ -310,6 +310,31 @@ CASES = [
         "other processes belong to somebody else",
     ),
     leaves(
+        "leave-deep-folders",
+        "A cell leaves folders thousands deep, ones that may not be read, pipes, links, and names that nobody expects.",
+        """
+            import os
+            for top in ("/tmp", os.path.expanduser("~")):
+                os.chdir(top)
+                try:
+                    for _ in range(3000):
+                        os.mkdir("@MARK@")
+                        os.chdir("@MARK@")
+                except OSError:
+                    pass
+                os.chdir(top)
+                for name in ("@MARK@ \\n", "-rf @MARK@", "@MARK@\\udcff", "@MARK@" * 15):
+                    try:
+                        os.mkdir(name)
+                        os.mkfifo(name + "/pipe")
+                        os.symlink("/proc/self/root", name + "/link")
+                        os.chmod(name, 0)
+                    except OSError:
+                        pass
+            print("LEFT")
+        """,
+    ),
+    leaves(
         "leave-in-an-ordinary-notebook",
         "In an ordinary notebook a cell leaves files, start files and a process.",
         """

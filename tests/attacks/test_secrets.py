@@ -220,16 +220,42 @@ CASES = [
                             keep(getattr(thing, 'co_consts', ''))
                         except BaseException as error:
                             keep(error)
-                    try:
-                        return reached.__globals__['threshold']
-                    except BaseException as error:
-                        keep(error)
                     text = report()
-                    raise AssertionError(text)
+                    assert not found, text
+                    return reached.__globals__['threshold']
             """
         ),
         earns=11,
         held="a callback is a number that only the tests' side can resolve",
+    ),
+    Case(
+        "ask-for-the-tests-names",
+        "A function finds whatever carries calls to and fro, and asks it for the tests' own variables.",
+        cells=looks(
+            """
+                for thing in gc.get_objects():
+                    if type(thing).__module__.startswith(("grading", "__main__")) and not isinstance(thing, type):
+                        for method in ("name", "named", "names", "request", "get", "ask", "call", "service", "evaluate"):
+                            for arguments in (("canary",), ("name", "canary"), ("get", "canary"), ("evaluate", "canary")):
+                                try:
+                                    keep(getattr(thing, method)(*arguments))
+                                except Exception as error:
+                                    keep(error)
+            """
+        )
+        | {
+            "search": """
+                import gc
+                def search(reached, low, high):
+                    reached(low)
+                    for thing in gc.get_objects():
+                        if type(thing).__name__ == "Border":
+                            return thing.name("threshold")
+                    return low
+            """
+        },
+        earns=11,
+        held="the student's side may ask for what it was given, and for nothing by name",
     ),
     Case(
         "read-hidden-tests-by-message",
@@ -297,6 +323,7 @@ CASES = [
         last="""
             import time
             time.sleep(0.5)
+            square = square
             report()
         """,
         earns=6,
