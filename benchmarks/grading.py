@@ -323,7 +323,7 @@ class Containers(threading.Thread):
 
         with self.lock:
             for box in self.client.containers(filters=self.filters):
-                with contextlib.suppress(docker.errors.APIError, KeyError):  # it ended meanwhile
+                with contextlib.suppress(docker.errors.APIError, KeyError, ValueError):  # it ended meanwhile
                     stats = self.client.stats(box["Id"], stream=False, one_shot=True)
                     self.used[box["Id"]] = stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
 

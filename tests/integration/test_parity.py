@@ -1,0 +1,669 @@
+"""Ordinary nbgrader notebooks get the scores that stock nbgrader gives, cell by cell.
+
+Stock is nbgrader's own command with its own configuration and gradebook. Notebooks are nbgrader's example course and what
+teachers write: names used directly, helpers, partial credit, files, magics, plots, answers in words, code that fails. The one
+exception: a test that writes to stderr has not failed here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import nbgrader
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
+from nbgrader.api import Gradebook
+from nbgrader.converters import GenerateAssignment
+from nbgrader.coursedir import CourseDirectory
+from nbgrader.utils import determine_grade, is_grade, is_solution
+
+from academy.messages import AcademyError
+from academy.settings import Settings, load
+from grading import autograde
+from tests.conftest import remove_deployment, write_config
+
+COURSE = "parity"
+EXAMPLE = Path(nbgrader.__file__).parent / "docs" / "source" / "user_guide"  # what `nbgrader quickstart` copies
+KINDS = {  # kind -> grade, solution, locked, task
+    "locked": (False, False, True, False),
+    "solution": (False, True, False, False),
+    "test": (True, False, True, False),
+    "manual": (True, True, False, False),
+    "task": (False, False, True, True),
+}
+
+# A line "# %% kind name points" begins a cell: kinds as above, or markdown, raw, code. Markdown cells say so before the kind.
+NOTEBOOKS = {
+    "credit": """
+# %% solution share
+def share(x):
+    ### BEGIN SOLUTION
+    return x / 4
+    ### END SOLUTION
+# %% test float 4
+share(10)
+# %% test integer 3
+int(share(8))
+# %% test nothing 2
+share(0)
+# %% test whole 2
+assert share(4) == 1
+# %% test printed 2
+print("1.0")
+share(6)
+# %% test text 2
+"half"
+# %% test truth 2
+share(4) == 1
+# %% test none 2
+None
+# %% test silent 2
+share(2);
+# %% test shown 2
+display(0.5)
+# %% test shown-first 3
+display({"a": 1})
+share(2)
+# %% test numpy 1
+import numpy as np
+np.float64(share(2))
+# %% test item 1
+np.float64(share(2)).item()
+# %% test tensor 1
+np.array(share(2))
+# %% test every 5
+from IPython.core.interactiveshell import InteractiveShell
+InteractiveShell.ast_node_interactivity = "all"
+share(4)
+share(8)
+# %% test every-off 1
+InteractiveShell.ast_node_interactivity = "last_expr"
+share(1) + 0.25
+# %% test zero-points 0
+assert share(4) == 1
+# %% test exponent 1
+1e-1
+# %% test list 2
+[1.0]
+""",
+    "helpers": '''
+# %% code
+import csv
+import inspect
+import os
+
+import helpers
+# %% locked load
+def load(name="data.csv"):
+    with open(name) as file:
+        return [float(row["value"]) for row in csv.DictReader(file)]
+
+TOLERANCE = 1e-6
+values = load()
+# %% solution mean
+def mean(values):
+    """The mean."""
+    ### BEGIN SOLUTION
+    return sum(values) / len(values)
+    ### END SOLUTION
+# %% code
+def close(a, b):
+    return abs(a - b) < TOLERANCE
+# %% test mean-right 2
+assert close(mean(values), 2.0), "the mean of the file"
+### BEGIN HIDDEN TESTS
+assert close(mean([5]), 5), "one value"
+### END HIDDEN TESTS
+# %% test twice-right 1
+assert helpers.twice(mean(values)) == 4
+# %% test source-read 1
+assert "sum" in inspect.getsource(mean) and mean.__doc__
+# %% test folder 1
+assert os.path.exists("sub/more.txt") and open("sub/more.txt").read() == "넷"
+# %% test environment 1
+assert os.environ["NBGRADER_EXECUTION"] == "autograde"
+# %% solution write
+### BEGIN SOLUTION
+with open("out.txt", "w") as file:
+    file.write(f"{mean(values)}\\n")
+### END SOLUTION
+# %% test written 1
+assert open("out.txt").read() == "2.0\\n"
+# %% test main 1
+import sys
+assert __name__ == "__main__" and sys.modules["__main__"].mean is mean
+# %% test documented 1
+%run helpers.py
+assert ran == mean([1, 3])
+''',
+    "order": """
+# %% solution first
+### BEGIN SOLUTION
+x = 1
+numbers = [1, 2]
+### END SOLUTION
+# %% test first-right 1
+assert x == 1
+# %% test extends 1
+numbers.append(3)
+assert len(numbers) == 3
+# %% solution second
+### BEGIN SOLUTION
+x = x + 1
+numbers = numbers + [4]
+def f():
+    return "second"
+### END SOLUTION
+# %% test second-right 2
+assert x == 2 and f() == "second"
+# %% test extended 1
+assert numbers == [1, 2, 3, 4]
+# %% test gives 1
+given = 5
+import random
+random.seed(3)
+# %% solution third
+### BEGIN SOLUTION
+x = given * 2
+drawn = random.random()
+def f():
+    return "third"
+### END SOLUTION
+# %% test third-right 2
+assert x == 10 and f() == "third"
+# %% test drawn-right 1
+random.seed(3)
+assert drawn == random.random()
+# %% test deletes 1
+del x
+# %% test gone 1
+try:
+    x
+except NameError:
+    pass
+else:
+    raise AssertionError("x is still there")
+# %% test out 1
+Out and In and _ih[-1].startswith("Out")
+""",
+    "words": """
+# %% markdown
+# 생각해 보기
+# %% markdown manual why 2
+YOUR ANSWER HERE
+# %% manual plot 3
+### BEGIN SOLUTION
+import matplotlib.pyplot as plt
+plt.plot([1, 2], [3, 4])
+plt.show()
+### END SOLUTION
+# %% markdown manual untouched 1
+YOUR ANSWER HERE
+# %% manual stub 1
+### BEGIN SOLUTION
+1 / 0
+### END SOLUTION
+# %% markdown task essay 2
+Describe your project below.
+# %% raw
+raw text
+# %% code
+%matplotlib inline
+import matplotlib.pyplot as plt
+figure, axes = plt.subplots()
+# %% solution draw
+### BEGIN SOLUTION
+axes.plot([1, 2, 3], [1, 4, 9], label="제곱")
+axes.set_xlabel("x")
+### END SOLUTION
+# %% test axes-right 2
+assert axes.get_xlabel() == "x"
+assert list(axes.lines[0].get_ydata()) == [1, 4, 9]
+# %% test drawn 2
+plt.plot([1, 2])
+plt.show()
+# %% test figure-result 2
+plt.plot([1, 2])
+# %% test figure-last 2
+figure
+""",
+    "magic": """
+# %% solution square
+def square(x):
+    ### BEGIN SOLUTION
+    return x * x
+    ### END SOLUTION
+# %% code
+%timeit -n 2 -r 2 square(3)
+# %% code
+%%time
+squares = [square(x) for x in range(5)]
+# %% solution shell
+### BEGIN SOLUTION
+files = !ls
+!echo 하나
+### END SOLUTION
+# %% test shell-right 1
+assert "data.csv" in files
+# %% test cell-magic 1
+%%capture shown
+print(square(4))
+# %% test captured 1
+assert shown.stdout == "16\\n"
+# %% test bash 1
+%%bash
+echo ok > made.txt
+# %% test bash-made 1
+assert open("made.txt").read() == "ok\\n"
+# %% test bash-fails 1
+!false
+# %% test bash-raises 1
+%%bash
+exit 3
+# %% solution later
+import asyncio
+
+async def later(x):
+    ### BEGIN SOLUTION
+    await asyncio.sleep(0.01)
+    return x + 1
+    ### END SOLUTION
+# %% test awaited 2
+assert await later(1) == 2
+# %% test gathered 1
+assert await asyncio.gather(later(1), later(2)) == [2, 3]
+# %% test written-file 1
+%%writefile module_made_here.py
+answer = 42
+# %% test imports-file 1
+import module_made_here
+assert module_made_here.answer == 42
+# %% test timing 1
+%timeit -n 1 -r 1 square(3)
+# %% test asks 1
+square(int(input()))
+# %% test shell-object 1
+assert get_ipython().user_ns["square"](2) == 4
+# %% test thread 1
+import threading
+results = []
+thread = threading.Thread(target=lambda: results.append(square(5)))
+thread.start()
+thread.join()
+assert results == [25]
+# %% test child 1
+import subprocess, sys
+assert subprocess.run([sys.executable, "-c", "print(7)"], capture_output=True, text=True).stdout == "7\\n"
+# %% test fork 1
+import multiprocessing
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.map(square, [1, 2, 3]) == [1, 4, 9]
+""",
+    "noise": """
+# %% code
+import logging
+import sys
+import warnings
+# %% solution tell
+def tell():
+    ### BEGIN SOLUTION
+    return 1
+    ### END SOLUTION
+# %% test stdout 1
+print("a" * 2000)
+assert tell() == 1
+# %% test stderr 1
+print("look", file=sys.stderr)
+assert tell() == 1
+# %% test warns 1
+warnings.warn("old")
+assert tell() == 1
+# %% test logs 2
+logging.warning("careful")
+1.5
+# %% test warns-fails 1
+warnings.warn("old")
+assert tell() == 2
+# %% test raises 1
+raise KeyError("always")
+# %% test after 1
+assert tell() == 1
+# %% test expects 1
+try:
+    tell("too", "many")
+except TypeError:
+    pass
+# %% test leaves 1
+sys.exit()
+# %% test leaves-loudly 1
+raise SystemExit(2)
+# %% test still-here 1
+assert tell() == 1
+# %% test empty 1
+# %% test comment 1
+# nothing to do
+# %% test html 1
+from IPython.display import HTML, clear_output
+HTML("<b>2</b>")
+# %% test cleared 1
+print("1")
+clear_output()
+# %% test unicode 1
+assert "한글".encode().decode() == "한글", "\\u2713"
+# %% test bytes-out 6
+sys.stdout.write("plain")
+# %% test group 1
+raise ExceptionGroup("several", [ValueError(1), KeyError(2)])
+""",
+    "mixed": """
+# %% locked setup
+import numpy as np
+
+from grading.checks import hint, submission
+
+LIMIT = 1e-9
+# %% locked close
+def close(a, b):
+    return np.allclose(a, b, atol=LIMIT)
+# %% solution norm
+def norm(x):
+    ### BEGIN SOLUTION
+    return np.sqrt((x * x).sum(axis=-1))
+    ### END SOLUTION
+# %% code
+table = np.array([[3.0, 4.0], [6.0, 8.0]])
+print(close(table, table))
+# %% test norm-apart 2
+assert close(submission.norm(table), [5, 10]), hint("norm")
+### BEGIN HIDDEN TESTS
+assert submission.norm(np.ones(4)) == 2
+### END HIDDEN TESTS
+# %% test norm-direct 1
+assert close(norm(table), [5, 10])
+# %% solution unit
+class Unit:
+    ### BEGIN SOLUTION
+    def __init__(self, x):
+        self.x = x
+        self.calls = 0
+
+    def length(self):
+        self.calls += 1
+        return float(norm(self.x))
+    ### END SOLUTION
+# %% test unit-apart 2
+unit = submission.Unit(np.array([3.0, 4.0]))
+assert unit.length() == 5 and unit.calls == 1
+# %% test unit-direct 1
+assert Unit(np.array([0.0, 2.0])).length() == 2
+# %% test part-apart 4
+float(submission.norm(np.array([0.0, 1.5])))
+# %% test part-direct 4
+float(norm(np.array([0.0, 1.5])))
+""",
+}
+FILES = {
+    "data.csv": "name,value\na,1\nb,2\nc,3\n",
+    "helpers.py": "ran = 2\n\n\ndef twice(x):\n    return 2 * x\n",
+    "sub/more.txt": "넷",
+}
+# Student -> notebook -> cell -> what it becomes (None: deleted; "": as released). "right" hands in the solutions.
+STUDENTS: dict[str, dict[str, dict[str, str | None]]] = {
+    "right": {"words": {"why": "넘파이가 빨라요. $x^2$", "untouched": "", "stub": "", "essay": "My project"}},
+    "wrong": {
+        "credit": {"share": "def share(x):\n    return x // 4 + 0.0"},
+        "helpers": {"mean": "def mean(values):\n    return values[0", "load": "def load(): return []", "write": "1 / 0"},
+        "order": {"first": "x = 2\nnumbers = (1, 2)", "third": "import os\nraise RuntimeError('여기')\nx = 10"},
+        "words": {"why": "", "plot": "import matplotlib.pyplot as plt\nplt.plot([1, 2], [3])", "draw": "axes.set_xlabel('y')"},
+        "magic": {
+            "square": "def square(x):\n    return x + x",
+            "shell": "files = []\ninput('?')",
+            "later": "def later(x) return",
+        },
+        "mixed": {"norm": "def norm(x):\n    return abs(x).sum(axis=-1)", "unit": "class Unit: pass"},
+        "noise": {"tell": "import warnings\ndef tell():\n    warnings.warn('mine')\n    return 1"},
+    },
+    "half": {"credit": {"share": ""}, "order": {"second": "def f():\n    return 'second'\nx += 1\nraise SystemExit"}},
+}
+HANDED_IN = {"half": ["credit", "order"]}  # the others are missing
+
+
+def cells(text: str) -> list[Any]:
+    made: list[Any] = []
+    for part in text.split("# %% ")[1:]:
+        head, _, source = part.partition("\n")
+        kind, *rest = head.split()
+        make: Any = {"markdown": new_markdown_cell, "raw": new_raw_cell}.get(kind, new_code_cell)
+        if kind == "markdown" and rest:
+            kind, *rest = rest
+        cell = make(source.rstrip("\n"))
+        if kind in KINDS:
+            grade, solution, locked, task = KINDS[kind]
+            cell.metadata.nbgrader = {"schema_version": 3, "grade_id": rest[0], "grade": grade, "solution": solution}
+            cell.metadata.nbgrader |= {"locked": locked, "task": task}
+            if grade or task:
+                cell.metadata.nbgrader["points"] = float(rest[1])
+        made.append(cell)
+    return made
+
+
+def write_source(folder: Path) -> None:
+    for name, text in NOTEBOOKS.items():
+        notebook = new_notebook(cells=cells(text))
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        folder.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    for name, content in FILES.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+
+def write_submission(release: Path, folder: Path, login: str) -> None:
+    """A student's folder as JupyterLab leaves it: outputs of an earlier run, execution counts in any order."""
+    shutil.copytree(release, folder)
+    for path in sorted(folder.glob("*.ipynb")):
+        if path.stem not in HANDED_IN.get(login, NOTEBOOKS):
+            path.unlink()
+            continue
+        solution = {c.metadata.nbgrader.grade_id: c.source for c in cells(NOTEBOOKS[path.stem]) if "nbgrader" in c.metadata}
+        changes = STUDENTS[login].get(path.stem, {})
+        notebook: Any = nbformat.read(path, as_version=4)
+        for number, cell in enumerate(notebook.cells):
+            about = cell.metadata.get("nbgrader", {})
+            name = about.get("grade_id", "")
+            if name in changes:
+                cell.source = changes[name] or cell.source
+            elif about.get("solution"):
+                cell.source = solution[name]
+            if cell.cell_type == "code":
+                cell.execution_count = 99 - number
+                cell.outputs = [new_output("stream", name="stderr", text="of an earlier run")]
+        notebook.cells.insert(2, new_code_cell("my_own_cell = 1\nprint(my_own_cell)"))
+        nbformat.write(notebook, path)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "data.csv").write_text("value\n100\n")  # changed; the teacher's is put back
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a gradebook knows of one graded cell of one student."""
+
+    score: float | None
+    most: float
+    manual: bool
+
+
+@dataclass
+class Graded:
+    """What a side made of a course: (assignment, login, notebook, cell) -> Cell; and what it says of answers."""
+
+    cells: dict[tuple[str, str, str, str], Cell]
+    comments: dict[tuple[str, str, str, str], str | None]
+    totals: dict[tuple[str, str], float]
+    warned: set[tuple[str, str, str, str]] = field(default_factory=set)  # cells that stock failed for stderr alone
+
+
+def read(url: str, course: str) -> Graded:
+    graded = Graded({}, {}, {})
+    with Gradebook(url, course) as book:
+        for assignment in book.assignments:
+            for submission in book.assignment_submissions(assignment.name):
+                key = (assignment.name, submission.student.id)
+                graded.totals[key] = submission.score
+                for notebook in submission.notebooks:
+                    for grade in notebook.grades:
+                        cell = Cell(grade.auto_score, grade.max_score, bool(grade.needs_manual_grade))
+                        graded.cells[(*key, notebook.name, grade.name)] = cell
+                    for comment in notebook.comments:
+                        graded.comments[(*key, notebook.name, comment.name)] = comment.auto_comment
+    return graded
+
+
+def forgive_stderr(stock: Graded, root: Path) -> None:
+    """The one exception: what stock takes for a failure because it was written to stderr counts for what else came out."""
+    for path in root.glob("autograded/*/*/*.ipynb"):
+        notebook: Any = nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if cell.cell_type != "code" or not is_grade(cell) or is_solution(cell):
+                continue
+            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
+            if kept != cell.outputs:
+                key = (path.parts[-2], path.parts[-3], path.stem, cell.metadata.nbgrader.grade_id)
+                cell.outputs = kept
+                forgiven = replace(stock.cells[key], score=determine_grade(cell)[0])
+                if forgiven != stock.cells[key]:
+                    stock.warned.add(key)
+                stock.cells[key] = forgiven
+
+
+def stock_command(root: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "nbgrader", *arguments]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+def our_course(settings: Settings, source: Path) -> None:
+    """The same sources in a course folder of ours, as formgrader's button makes an assignment."""
+    root = settings.course_folder(COURSE)
+    shutil.copytree(source, root / "source")
+    with autograde.gradebook(settings, COURSE):
+        pass
+    for unit in ("ps1", "everyday"):
+        config = autograde.nbgrader_config(settings, COURSE)
+        config.CourseDirectory.assignment_id = unit
+        GenerateAssignment(coursedir=CourseDirectory(config=config), config=config).start()
+
+
+@contextlib.contextmanager
+def same_place() -> Iterator[None]:
+    """nbgrader changes the working directory and the umask."""
+    folder, mask = os.getcwd(), os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        os.umask(mask)
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iterator[tuple[Graded, Graded]]:
+    """(stock, ours): both courses graded, at the same time."""
+    folder = tmp_path_factory.mktemp("parity")
+    root = folder / "stock"
+    shutil.copytree(EXAMPLE / "source" / "ps1", root / "source" / "ps1")
+    shutil.copy(EXAMPLE / "source" / "header.ipynb", root / "source")
+    write_source(root / "source" / "everyday")
+    config = f'c = get_config()\nc.CourseDirectory.course_id = "{COURSE}"\n'
+    (root / "nbgrader_config.py").write_text(f'{config}c.IncludeHeaderFooter.header = "source/header.ipynb"\n')
+    limits = {"backend": "docker", "timeout": 120, "cell_timeout": 30, "memory_mb": 1000}
+    with pytest.MonkeyPatch.context() as patch, same_place():
+        patch.setenv("ACADEMY_CONFIG", str(write_config(folder, grading=limits)))
+        settings = load()
+        our_course(settings, root / "source")
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda unit: stock_command(root, "generate_assignment", unit), ("ps1", "everyday")))
+        shutil.copytree(EXAMPLE / "submitted", root / "submitted")
+        for login in STUDENTS:
+            write_submission(root / "release" / "everyday", root / "submitted" / login / "everyday", login)
+        shutil.copytree(root / "submitted", settings.course_folder(COURSE) / "submitted")
+        submitted = sorted((path.parent.name, path.name) for path in (root / "submitted").glob("*/*"))
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                stock = [pool.submit(stock_command, root, "autograde", unit) for unit in ("ps1", "everyday")]
+                for login, unit in submitted:
+                    with contextlib.suppress(AcademyError):  # its scores are missing then, and the comparison fails
+                        autograde.grade(settings, COURSE, unit, login)
+            for run in stock:
+                run.result()
+            urls = f"sqlite:///{root}/gradebook.db", autograde.gradebook_url(settings, COURSE)
+            made = read(urls[0], COURSE), read(urls[1], COURSE)
+            forgive_stderr(made[0], root)
+            yield made
+        finally:
+            remove_deployment(settings.academy.name)
+
+
+def different(stock: dict[Any, Any], ours: dict[Any, Any]) -> dict[str, tuple[Any, Any]]:
+    return {"/".join(key): (stock.get(key), ours.get(key)) for key in {*stock, *ours} if stock.get(key) != ours.get(key)}
+
+
+@pytest.mark.docker
+def test_nbgraders_example_course_gets_the_same_scores(sides: tuple[Graded, Graded]) -> None:
+    stock, ours = ({key: cell for key, cell in side.cells.items() if key[0] == "ps1"} for side in sides)
+    assert {key[1] for key in stock} == {"bitdiddle", "hacker"}
+    assert len(stock) == 18
+    assert different(stock, ours) == {}
+    assert {cell.score for cell in stock.values()} >= {0.0, None}
+    totals = [{key: total for key, total in side.totals.items() if key[0] == "ps1"} for side in sides]
+    assert totals[0] == totals[1]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.parametrize("login", STUDENTS)
+def test_every_cell_gets_the_same_score(sides: tuple[Graded, Graded], login: str, notebook: str) -> None:
+    stock, ours = (
+        {key: cell for key, cell in side.cells.items() if key[:3] == ("everyday", login, notebook)} for side in sides
+    )
+    assert stock
+    assert different(stock, ours) == {}
+
+
+@pytest.mark.docker
+def test_stderr_alone_costs_nothing(sides: tuple[Graded, Graded]) -> None:
+    warned = {key[1:] for key in sides[0].warned}
+    assert {("right", "noise", name) for name in ("stderr", "warns", "logs")} <= warned
+    assert {key[1] for key in warned} == {"noise"}, "the exception hides more than it is meant to"
+
+
+@pytest.mark.docker
+def test_the_notebooks_tell_right_from_wrong(sides: tuple[Graded, Graded]) -> None:
+    """The comparison means something: each notebook has tests that the solution passes and mistakes fail, and odd scores."""
+    stock = sides[0].cells
+    for name in NOTEBOOKS:
+        pairs = [
+            (cell.score, stock[("everyday", "wrong", name, key[3])].score)
+            for key, cell in stock.items()
+            if key[:3] == ("everyday", "right", name)
+        ]
+        assert any(right and not wrong for right, wrong in pairs), name
+    scores = {key[3]: cell.score for key, cell in stock.items() if key[:3] == ("everyday", "right", "credit")}
+    assert (scores["float"], scores["integer"], scores["nothing"], scores["text"]) == (2.5, 2, 0, 2)
+
+
+@pytest.mark.docker
+def test_answers_left_empty_are_told_apart_alike(sides: tuple[Graded, Graded]) -> None:
+    assert different(sides[0].comments, sides[1].comments) == {}
+    assert "No response." in sides[0].comments.values()
