@@ -17,7 +17,7 @@ HONEST: dict[str, dict[str, str]] = {
         "search": "def search(reached, low, high):\n    while low < high:\n        middle = (low + high) // 2\n"
         "        low, high = (low, middle) if reached(middle) else (middle + 1, high)\n    return low",
         "share": "def share():\n    return 2.0",
-        "running": "def running(values):\n    return np.cumsum(values)",
+        "distances": "def distances(values):\n    return np.abs(values[:, None] - values).sum(axis=1)",
     },
     "ordinary": {
         "square": "def square(x):\n    return x * x",

@@ -62,7 +62,7 @@ lines = b'''
 {"end": "done", "cut": false}
 {"ok": {"score": 99.0, "max_score": 99.0, "needs_manual": false, "seconds": 0.1, "outcomes": ["ok"]}, "total": 1.0}
 {"result": true, "score": 99.0, "passed": true, "status": "ok", "value": null, "outcome": "ok"}
-gate running: 99.00x, at least 3x
+gate distances: 99.00x, at least 3x
 '''
 lines = b"".join(b'{"cell": %d, "count": 1, "outputs": []}\\n' % number for number in range(60)) + lines
 """

@@ -12,7 +12,7 @@ CASES = [
     *(Case(f"honest-{unit}", "", unit, HONEST[unit], earns=MOST[unit], exactly=True) for unit in HONEST),
     Case("untouched", "", "isolated", exactly=True),
     Case("untouched-ordinary", "", "ordinary", exactly=True),
-    Case("half", "", "isolated", solved(total="def total(n):\n    return 6", running=""), earns=8, exactly=True),
+    Case("half", "", "isolated", solved(total="def total(n):\n    return 6", distances=""), earns=8, exactly=True),
     Case("wrong-ordinary", "", "ordinary", solved("ordinary", square="def square(x):\n    return 9"), earns=3, exactly=True),
     Case("looks-around", "", "isolated", HONEST["isolated"], first=PROBE, earns=13, exactly=True, shows="PROBED"),
 ]

@@ -21,8 +21,8 @@ WRONG = {
         def describe(words):
             return {}
     """,
-    "running": """
-        def running(values):
+    "distances": """
+        def distances(values):
             return values
     """,
 }
@@ -105,7 +105,7 @@ CASES = [
             answers = [
                 {"done": {"status": "ok", "hints": [], "line": 0}, "cut": False},
                 {"output": {"output_type": "execute_result", "data": {"text/plain": "99.0"}, "metadata": {}}},
-                {"service": {"gate": {"name": "running", "ratio": 99, "low": 99, "high": 99, "at_least": 3, "passed": True}}},
+                {"service": {"gate": {"name": "distances", "ratio": 99, "low": 99, "high": 99, "at_least": 3, "passed": True}}},
                 {"ok": True, "status": "ok", "result": True, "score": 99},
             ]
             print("FORGED")
@@ -484,7 +484,7 @@ CASES = [
             held=held,
         )
         for suffix, unit, names, held in (
-            ("", "isolated", ("total", "scale", "describe", "search", "running"), "the test is not in the student's process"),
+            ("", "isolated", ("total", "scale", "describe", "search", "distances"), "the test is not in the student's process"),
             ("-ordinary", "ordinary", ("square", "centre"), "probes with other answers must fail"),
         )
     ),
@@ -576,7 +576,7 @@ CASES = [
             import builtins
             builtins.np = np
             calls, threshold, table, drawn, expected = 1, 0, None, [], None
-            running_with_loop = lambda values: (sum(range(10**6)), values)[1]
+            distances_with_loop = lambda values: (sum(range(10**6)), values)[1]
             draw = lambda seed: (0,)
         """,
         ELSEWHERE,
@@ -599,8 +599,8 @@ _LEAVE = {
         def share():
             raise GeneratorExit
     """,
-    "running": """
-        def running(values):
+    "distances": """
+        def distances(values):
             sys.exit()
     """,
 }

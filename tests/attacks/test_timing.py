@@ -13,9 +13,11 @@ LIMITS = {"timeout": 90, "cell_timeout": 60, "workers": 1}
 SLOW = """
 import numpy as np
 def slowly(values):
-    total, sums = 0.0, []
-    for value in values.tolist():
-        total = total + value + 0.0
+    sums = []
+    for one in values.tolist():
+        total = 0.0
+        for other in values.tolist():
+            total = total + abs(one - other) + 0.0
         sums.append(total)
     return np.array(sums)
 """
@@ -23,21 +25,23 @@ def slowly(values):
 
 def no_gate(seen: Seen) -> None:
     """No forged figure stands in what staff and students see of the gate."""
-    assert "999" not in seen.tests.get("test-running", "")
+    assert "999" not in seen.tests.get("test-distances", "")
 
 
-def timed(name: str, tried: str, running: str, held: str, first: str = "", last: str = "") -> Case:
-    return Case(name, tried, cells={"running": running}, first=f"{SLOW}\n{first}", last=last, held=held, check=no_gate)
+def timed(name: str, tried: str, distances: str, held: str, first: str = "", last: str = "") -> Case:
+    return Case(name, tried, cells={"distances": distances}, first=f"{SLOW}\n{first}", last=last, held=held, check=no_gate)
 
 
 CASES = [
-    timed("slow-as-the-loop", "A function does the work with a loop, and hopes.", "running = slowly", "it is as slow as it is"),
+    timed(
+        "slow-as-the-loop", "A function does the work with a loop, and hopes.", "distances = slowly", "it is as slow as it is"
+    ),
     timed(
         "cache-between-calls",
         "A function keeps every answer by the content of its input, its first items, its length and its identity.",
         """
             answers = {}
-            def running(values):
+            def distances(values):
                 keys = [values.tobytes(), id(values), len(values)]
                 for key in keys[:2]:
                     if key in answers:
@@ -53,7 +57,7 @@ CASES = [
         "A function works honestly the first two times and repeats its last answer when the clock may be running.",
         """
             count, known = 0, None
-            def running(values):
+            def distances(values):
                 global count, known
                 count += 1
                 if count <= 2:
@@ -73,7 +77,7 @@ CASES = [
                 def __len__(self): return len(self.values)
                 def __iter__(self): return iter(slowly(self.values))
                 def __getitem__(self, key): return slowly(self.values)[key]
-            def running(values):
+            def distances(values):
                 return Promise(values.copy())
         """,
         "the result is data by the time the clock stops",
@@ -87,7 +91,7 @@ CASES = [
                     inputs = [slowly(np.asarray(x)) if isinstance(x, Lazy) else x for x in inputs]
                     return getattr(ufunc, method)(*inputs, **more)
             turn = iter(range(10**9))
-            def running(values):
+            def distances(values):
                 if next(turn) % 2:
                     return values.copy().view(Lazy)
                 def items():
@@ -100,7 +104,7 @@ CASES = [
         "finish-in-a-thread",
         "A function returns an array at once that a thread fills in after it has returned.",
         """
-            def running(values):
+            def distances(values):
                 result, given = np.zeros(len(values)), values.copy()
                 threading.Thread(target=lambda: result.__setitem__(..., slowly(given)), daemon=True).start()
                 return result
@@ -112,7 +116,7 @@ CASES = [
         "work-in-another-process",
         "A function lets a process that was forked earlier do the work and waits for it without using its own CPU time.",
         """
-            def running(values):
+            def distances(values):
                 data = values.tobytes()
                 there.sendall(len(data).to_bytes(8, "little") + data)
                 return np.frombuffer(receive(there, len(data)))
@@ -140,11 +144,11 @@ here.close()
     timed(
         "slow-the-reference",
         "A cell replaces the slow version and the input's generator by ones that dawdle.",
-        "running = slowly",
+        "distances = slowly",
         "the reference is the tests' own",
         last="""
-            honest = running_with_loop
-            def running_with_loop(values):
+            honest = distances_with_loop
+            def distances_with_loop(values):
                 for _ in range(12):
                     found = honest(values)
                 return found
@@ -164,7 +168,7 @@ here.close()
             for _ in range(6):
                 threading.Thread(target=burn, daemon=True).start()
             quiet.set()
-            def running(values):
+            def distances(values):
                 quiet.set()
                 found = slowly(values)
                 quiet.clear()
@@ -177,7 +181,7 @@ here.close()
         "burn-in-processes",
         "A cell leaves processes behind that burn CPU time whenever the function is not running.",
         """
-            def running(values):
+            def distances(values):
                 flag[0] = 1
                 found = slowly(values)
                 flag[0] = 0
@@ -201,7 +205,7 @@ for _ in range(4):
     timed(
         "patch-the-clock",
         "A cell replaces every clock of the time module, in Python and in the module's own table.",
-        "running = slowly",
+        "distances = slowly",
         "the clock is outside",
         first="""
 import ctypes, time
@@ -216,8 +220,8 @@ os.times = lambda: (0, 0, 0, 0, 0)
         "forge-the-figure",
         "A cell and the function print the line that a gate prints, and replace speedup and gate.",
         """
-            def running(values):
-                print("gate running: 999.00x, at least 3x")
+            def distances(values):
+                print("gate distances: 999.00x, at least 3x")
                 return slowly(values)
         """,
         "a gate's figure comes from the measurement, not from output",
@@ -226,19 +230,19 @@ os.times = lambda: (0, 0, 0, 0, 0)
             class Fast:
                 ratio, rounds, fast_seconds, slow_seconds = 999.0, (999.0,), 1e-3, 1.0
             speedup = grading.checks.speedup = lambda *args, **more: Fast()
-            print("gate running: 999.00x, at least 3x")
+            print("gate distances: 999.00x, at least 3x")
         """,
     ),
     timed(
         "predict-the-inputs",
         "A cell makes numpy's random numbers constant and computes the answers beforehand.",
         """
-            def running(values):
+            def distances(values):
                 return known if len(known) == len(values) else slowly(values)
         """,
         "inputs are drawn on the tests' side",
         first="""
-fixed = np.random.RandomState(0).normal(size=300_000)
+fixed = np.random.RandomState(0).normal(size=600)
 class Fixed:
     def normal(self, *args, size=None, **more): return fixed.copy()
     def integers(self, *args, **more): return 0
@@ -250,8 +254,8 @@ known = slowly(fixed)
         "wrong-but-close",
         "A function skips most of the work and returns something near the answer.",
         """
-            def running(values):
-                return np.repeat(slowly(values[::100]), 100)
+            def distances(values):
+                return np.repeat(slowly(values[::10]) * 10, 10)
         """,
         "every result is verified",
     ),
@@ -259,7 +263,7 @@ known = slowly(fixed)
         "sleep-the-clock-away",
         "A function raises its own priority, moves to other CPUs, and stops itself in the middle.",
         """
-            def running(values):
+            def distances(values):
                 for act in (lambda: os.nice(-20), lambda: os.sched_setaffinity(0, range(64)),
                             lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50)),
                             lambda: signal.setitimer(signal.ITIMER_PROF, 0), lambda: os.kill(os.getppid(), signal.SIGCONT)):

@@ -133,30 +133,32 @@ def share():
 float(submission.share())
 
 # %% id="loop" kind="locked"
-def running_with_loop(values):
-    total, sums = 0.0, []
-    for value in values.tolist():
-        total += value
+def distances_with_loop(values):
+    sums = []
+    for one in values.tolist():
+        total = 0.0
+        for other in values.tolist():
+            total += abs(one - other)
         sums.append(total)
     return np.array(sums)
 
 
 def draw(seed):
-    return (np.random.default_rng(seed).normal(size=300_000),)
+    return (np.random.default_rng(seed).normal(size=600),)
 
-# %% id="running" kind="solution"
-def running(values):
+# %% id="distances" kind="solution"
+def distances(values):
     ### BEGIN SOLUTION
     reference = "@reference@"
-    return np.cumsum(values)
+    return np.abs(values[:, None] - values).sum(axis=1)
     ### END SOLUTION
 
-# %% id="test-running" kind="test" points=3
+# %% id="test-distances" kind="test" points=3
 ### BEGIN HIDDEN TESTS
 canary = "@hidden@"
 start = int(np.random.default_rng().integers(10**9))
-fast = speedup(submission.running, running_with_loop, lambda number: draw(start + number), np.allclose)
-gate("running", fast, 3, hint("running"))
+fast = speedup(submission.distances, distances_with_loop, lambda number: draw(start + number), np.allclose)
+gate("distances", fast, 3, hint("distances"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="why" kind="manual" points=1
