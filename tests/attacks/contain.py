@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -106,14 +107,26 @@ def _how(case: Case, seen: Seen) -> str:
     return "; ".join([*([case.held] if case.held else []), *parts])
 
 
+_LOADS = re.compile(r"@import|url\(\s*['\"]?\s*(https?:|//)", re.IGNORECASE)
+
+
 class _Active(HTMLParser):
     """Collects what makes a page more than text and pictures."""
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
+        self.style = False
+
+    def handle_data(self, data: str) -> None:
+        if self.style and _LOADS.search(data):
+            self.found.append(f"<style>{_LOADS.search(data)}")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.style = self.style and tag != "style"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, Any]]) -> None:
+        self.style = tag == "style"
         if tag in ("script", "iframe", "object", "embed", "form", "base", "applet", "portal", "frame", "frameset"):
             self.found.append(f"<{tag}>")
         for name, value in attrs:
@@ -122,7 +135,8 @@ class _Active(HTMLParser):
                 self.found.append(f"<{tag} {name}={str(value)[:60]!r}>")
             if tag == "meta" and name == "http-equiv" and text == "refresh":
                 self.found.append("<meta refresh>")
-            if name in ("src", "srcset", "background", "poster", "data") and text.startswith(("http:", "https:", "//")):
+            loads = name in ("src", "srcset", "background", "poster", "data") or (tag == "link" and name == "href")
+            if (loads and text.startswith(("http:", "https:", "//"))) or (name == "style" and _LOADS.search(text)):
                 self.found.append(f"<{tag} {name}={str(value)[:60]!r}>")
 
 

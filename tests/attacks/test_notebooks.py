@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.case import HONEST, MOST, Case, Notebook, Seen
+from tests.attacks.case import HONEST, MOST, Case, Notebook
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader, code_cell
 
@@ -65,7 +65,7 @@ def turned_around(notebook: Notebook) -> Notebook:
     return {**notebook, "cells": notebook["cells"][::-1]}
 
 
-def tests_first(notebook: Notebook) -> Notebook:
+def first_the_tests(notebook: Notebook) -> Notebook:
     tests = cells_of(notebook, "grade")
     return {**notebook, "cells": tests + [cell for cell in notebook["cells"] if cell not in tests]}
 
@@ -98,7 +98,7 @@ def same_ids(notebook: Notebook) -> Notebook:
 def tagged(notebook: Notebook) -> Notebook:
     tags = ["skip-execution", "raises-exception", "remove-cell", "remove_cell", "hide-input", "remove-output", "nbgrader-skip"]
     for cell in notebook["cells"]:
-        cell["metadata"].update(tags=tags, deletable=True, editable=True, execution={"skip": True}, trusted=True)
+        cell["metadata"].update(tags=tags, deletable=True, editable=True, execution={"skip": "true"}, trusted=True)
     notebook["metadata"]["execution"] = {"timeout": 10**9, "allow_errors": True}
     return notebook
 
@@ -146,10 +146,6 @@ def markup_everywhere(notebook: Notebook) -> Notebook:
         "application/vnd.jupyter.widget-state+json": {"state": {}, "x": "</script><script>alert(1)"}
     }
     return notebook
-
-
-def no_mathjax_from_afar(seen: Seen) -> None:
-    assert "example.org" not in seen.page.replace("&lt;", "<") or 'src="https://example.org' not in seen.page
 
 
 def broken(data: bytes) -> Any:
@@ -238,7 +234,7 @@ CASES = [
         "tests-before-solutions",
         "Test cells stand before the solutions.",
         cells=HONEST["isolated"],
-        notebook=tests_first,
+        notebook=first_the_tests,
         earns=ALL,
         held="tests run after all of the student's cells, or fail",
     ),
@@ -349,7 +345,6 @@ CASES = [
         "markup-in-text",
         "Text cells, written answers, attachments and metadata hold scripts and every other active markup.",
         notebook=markup_everywhere,
-        check=no_mathjax_from_afar,
         held="pages are sanitised",
     ),
     Case(
@@ -364,7 +359,6 @@ CASES = [
                 display({{kind: text}}, raw=True, metadata={{kind: {{"width": "1' onload='alert(1)", "isolated": True}}}})
             print(text, "\\x1b[31m\\x1b]8;;javascript:alert(1)\\x07x\\x1b]8;;\\x07")
          """,
-        check=no_mathjax_from_afar,
         held="pages are sanitised",
     ),
     Case(
@@ -372,7 +366,6 @@ CASES = [
         "Source, errors and names of cells hold markup.",
         first=f"x = {MARKUP!r}",
         last=f"raise type('<script>alert(1)</script>', (Exception,), {{}})({MARKUP!r})",
-        check=no_mathjax_from_afar,
         held="source and errors are escaped",
     ),
     *(

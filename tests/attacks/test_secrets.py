@@ -234,16 +234,21 @@ CASES = [
         cells=looks(
             """
                 for thing in gc.get_objects():
-                    if type(thing).__module__.startswith(("grading", "__main__")) and not isinstance(thing, type):
-                        for method in ("name", "named", "names", "request", "get", "ask", "call", "service", "evaluate"):
-                            for arguments in (("canary",), ("name", "canary"), ("get", "canary"), ("evaluate", "canary")):
-                                try:
-                                    keep(getattr(thing, method)(*arguments))
-                                except Exception as error:
-                                    keep(error)
+                    if type(thing).__module__.startswith("grading") and not isinstance(thing, type):
+                        for ask in (lambda: thing.name("canary"), lambda: thing.request("name", "canary")):
+                            try:
+                                keep(ask())
+                            except Exception as error:
+                                keep(error)
             """
-        )
-        | {
+        ),
+        earns=13,
+        held="the student's side may use what it was given, and asks for nothing by name",
+    ),
+    Case(
+        "ask-for-the-tests-answer",
+        "A function asks the tests' side for the variable that it is compared with.",
+        cells={
             "search": """
                 import gc
                 def search(reached, low, high):
@@ -254,8 +259,7 @@ CASES = [
                     return low
             """
         },
-        earns=11,
-        held="the student's side may ask for what it was given, and for nothing by name",
+        held="the student's side may use what it was given, and asks for nothing by name",
     ),
     Case(
         "read-hidden-tests-by-message",
