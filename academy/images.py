@@ -46,7 +46,7 @@ REGISTRY_SECONDS = 20.0  # until a registry that says nothing counts as unreacha
 WASTE = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists", "var/log"]
 
 _PYTHON_INPUTS = ["images/base", "images/python"]
-_CHECKS = ["grading/__init__.py", "grading/checks.py"]
+_CHECKS = tuple(f"grading/{name}.py" for name in ("__init__", "border", "checks", "timing", "wire"))
 INPUTS = {
     "base": ["images/base"],
     "python": _PYTHON_INPUTS,
@@ -56,7 +56,7 @@ INPUTS = {
         *_CHECKS,
         *(f"grading/exchange/{name}.py" for name in ("__init__", "archive", "client", "lab", "plugin")),
     ],
-    "sandbox": [*_PYTHON_INPUTS, "images/sandbox", *_CHECKS, "grading/run_notebook.py"],
+    "sandbox": [*_PYTHON_INPUTS, "images/sandbox", *_CHECKS, "grading/warm.py"],
 }
 NAMES = ("notebook", "sandbox")
 Report = Callable[[str], None]

@@ -188,6 +188,10 @@ class Grading(_Section):
     processes: int = Field(256, ge=16, description="Most processes and threads of a run.")
     output_kb: int = Field(1024, ge=16, description="Most output of a run in KiB; the rest is cut.")
     workers: int = Field(1, ge=1, description="Submissions graded at the same time.")
+    isolation: Literal["shared", "container"] = Field(
+        "shared",
+        description="shared: runs follow each other in a warm container, each as a new user; container: one for each.",
+    )
     staff_gid: int = Field(64100, ge=1, description="Group id that owns course folders when the academy runs as root.")
 
 

@@ -1,9 +1,9 @@
 """nbgrader's converters with our preprocessors: a submitted folder in, scores in the gradebook and feedback pages out.
 
 The worker runs this module as a child process (``python -m grading.autograde``), since nbgrader changes the working directory
-and its libraries are large: one line of JSON with the request on stdin, one with the result on stdout, the log on stderr. The
-child ends when stdin closes, so that nothing goes on grading after its worker died. Student code runs in neither: the sandbox
-has it.
+and its libraries are large: lines of JSON with requests on stdin, with phases and results on stdout, the log on stderr. The
+child ends when stdin closes, so that nothing goes on grading after its worker died. Student code runs in neither: the sandboxes
+have it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import os
+import queue
 import re
 import shutil
 import sys
@@ -24,7 +25,7 @@ from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import nbformat
 from nbconvert.exporters import HTMLExporter
@@ -53,7 +54,7 @@ from traitlets.config import Config
 
 from academy.messages import AcademyError
 from academy.settings import Settings
-from grading import sandbox
+from grading import sandbox, supervisor
 
 MAX_NOTEBOOK = 50 << 20  # bytes
 _HIDDEN = re.compile(r"^[^\n]*BEGIN HIDDEN TESTS.*?(?:^[^\n]*END HIDDEN TESTS[^\n]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
@@ -77,9 +78,27 @@ class Run:
 
     settings: Settings
     language: str
+    source: Path | None = None  # the instructor's folder of the unit
+    tell: Callable[[str], None] = lambda _: None  # gets each phase as it begins
     seconds: float = 0.0
     outcomes: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    repairs: list[str] = field(default_factory=list)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
     error: AcademyError | None = None  # why the sandbox could not run it; nbgrader would only log it
+
+    def take(self, result: supervisor.Result) -> None:
+        self.seconds += result.seconds
+        self.outcomes.append(result.outcome)
+        self.flags += result.flags
+        self.gates += result.gates
+        for phase, seconds in result.phases.items():
+            self.phases[phase] = round(self.phases.get(phase, 0.0) + seconds, 3)
+
+    def about(self) -> dict[str, Any]:
+        names = ("seconds", "outcomes", "flags", "repairs", "gates", "phases")
+        return {name: getattr(self, name) for name in names}
 
 
 _run: ContextVar[Run] = ContextVar("_run")
@@ -173,7 +192,8 @@ def set_due_date(settings: Settings, course: str, unit: str, due_at: datetime | 
 def grade(settings: Settings, course: str, unit: str, login: str, name: str = "", language: str = "") -> dict[str, Any]:
     """Autograde ``submitted/LOGIN/UNIT`` into the gradebook.
 
-    Returns ``score``, ``max_score``, ``needs_manual``, ``seconds`` in the sandbox and the sandbox's ``outcomes``.
+    Returns ``score``, ``max_score``, ``needs_manual``; ``seconds`` in the sandboxes and their ``outcomes``; ``flags`` for
+    staff, ``repairs`` for the student, ``gates`` (measured figures), ``phases`` (name -> seconds).
 
     Raises:
         AcademyError: it cannot be graded; says why.
@@ -185,13 +205,14 @@ def grade(settings: Settings, course: str, unit: str, login: str, name: str = ""
         for notebook in book.find_assignment(unit).notebooks:
             check_notebook(folder / f"{notebook.name}.ipynb")
         book.update_or_create_student(login, **({"first_name": name} if name else {}))
-    run = Run(settings, language or settings.academy.language)
+    source = settings.course_folder(course) / "source" / unit
+    run = Run(settings, language or settings.academy.language, source if source.is_dir() else None, _tell)
     _run.set(run)
     _convert(Autograde, settings, course, unit, login)
     with gradebook(settings, course) as book:
         score = asdict(_score(book.find_submission(unit, login)))
     del score["submitted_at"], score["login"]
-    return {**score, "seconds": run.seconds, "outcomes": run.outcomes}
+    return {**score, **run.about()}
 
 
 def feedback(settings: Settings, course: str, unit: str, login: str, language: str = "") -> dict[str, Any]:
@@ -210,16 +231,16 @@ def feedback(settings: Settings, course: str, unit: str, login: str, language: s
     return {**score, "pages": pages}
 
 
-def execute(settings: Settings, folder: str, language: str = "") -> dict[str, Any]:
-    """Run every notebook that lies in ``folder`` in the sandbox and replace it by what came out."""
-    seconds, outcomes = 0.0, []
+def execute(settings: Settings, course: str, unit: str, folder: str, language: str = "") -> dict[str, Any]:
+    """Run every notebook that lies in ``folder`` in the sandboxes and replace it by what came out."""
+    source = settings.course_folder(course) / "source" / unit
+    run = Run(settings, language or settings.academy.language)
     for path in sorted(Path(folder).glob("*.ipynb")):
         check_notebook(path)
-        result = sandbox.run(settings, path.parent, path.name, language)
+        result = supervisor.run(settings, path.parent, path.name, run.language, source=source, slot=_slot, tell=_tell)
         path.write_bytes(result.notebook)
-        seconds += result.seconds
-        outcomes.append(result.outcome)
-    return {"seconds": seconds, "outcomes": outcomes}
+        run.take(result)
+    return run.about()
 
 
 def check_notebook(path: Path) -> None:
@@ -301,12 +322,11 @@ class SandboxExecute(NbGraderPreprocessor):
         run = _run.get()
         folder, name = Path(resources["metadata"]["path"]), f"{resources['nbgrader']['notebook']}.ipynb"
         try:
-            result = sandbox.run(run.settings, folder, name, run.language)
+            result = supervisor.run(run.settings, folder, name, run.language, source=run.source, slot=_slot, tell=run.tell)
         except AcademyError as error:
             run.error = error
             raise
-        run.seconds += result.seconds
-        run.outcomes.append(result.outcome)
+        run.take(result)
         if result.outcome != "ok":
             self.log.warning("The run of %s ended: %s %s", name, result.outcome, result.detail)
         return nbformat.reads(result.notebook.decode("utf-8"), as_version=4), resources
@@ -383,28 +403,52 @@ def _has_gradebook(settings: Settings, course: str) -> bool:
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"grade": grade, "feedback": feedback, "execute": execute}
 
 
+_slot = 0  # which of its worker's graders this process is
+_answers: TextIO | None = None
+
+
+def _say(line: dict[str, Any]) -> None:
+    if _answers is not None:
+        _answers.write(json.dumps(line) + "\n")
+        _answers.flush()
+
+
+def _tell(phase: str) -> None:
+    _say({"phase": phase})
+
+
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
+    """Answer requests, one line of JSON each, until stdin closes; the sandboxes stay warm between them."""
+    global _slot, _answers
+    _answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    request = json.loads(sys.stdin.buffer.readline())
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    started = time.monotonic()
-    try:
+    requests: queue.Queue[bytes] = queue.Queue()
+    threading.Thread(target=_read, args=(requests,), daemon=True).start()
+    while True:
+        request = json.loads(requests.get())
+        _slot, started = request["slot"], time.monotonic()
         settings = Settings(**request["settings"])
-        result: dict[str, Any] = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}
-    except AcademyError as error:
-        result = {"error": error.key, "values": {key: str(value) for key, value in error.values.items()}}
-    except Exception as error:
-        traceback.print_exc()
-        result = {"error": "grading-failed", "values": {"reason": f"{type(error).__name__}: {error}"[:500]}}
-    answers.write(json.dumps({**result, "total": time.monotonic() - started}) + "\n")
-    answers.flush()
+        if request["action"] == "warm":
+            with contextlib.suppress(AcademyError):  # whoever needs the sandboxes learns what is wrong with them
+                sandbox.warm_up(settings, _slot)
+            continue
+        try:
+            result: dict[str, Any] = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}
+        except AcademyError as error:
+            result = {"error": error.key, "values": {key: str(value) for key, value in error.values.items()}}
+        except Exception as error:
+            traceback.print_exc()
+            result = {"error": "grading-failed", "values": {"reason": f"{type(error).__name__}: {error}"[:500]}}
+        _say({**result, "total": time.monotonic() - started})
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    sandbox.close_all()
-    os._exit(1)
+def _read(requests: queue.Queue[bytes]) -> None:
+    for line in sys.stdin.buffer:
+        requests.put(line)
+    try:
+        sandbox.close_all()
+    finally:
+        os._exit(1)
 
 
 if __name__ == "__main__":

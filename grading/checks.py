@@ -13,14 +13,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from grading.border import Border, Handle, block, called, error_of, kind_of
 
 _TEXTS = {
     "missing": {
@@ -39,16 +38,33 @@ _TEXTS = {
         "ko": "아직 풀지 않은 과제가 있어요. 과제를 푼 뒤에 이 셀을 다시 실행해 보세요.",
         "en": "A task is not solved yet. Run this cell again when it is.",
     },
-    "unequal": {
-        "ko": "빠른 쪽과 느린 쪽의 결과가 달라요. 속도보다 정답이 먼저예요.",
-        "en": "The fast and the slow version disagree. Right comes before fast.",
-    },
-    "gate": {
-        "ko": "{ratio:.1f}배가 나왔어요. {wanted:g}배 이상이어야 해요.",
-        "en": "It reached {ratio:.1f}x; at least {wanted:g}x is wanted.",
+    "ended": {
+        "ko": "제출한 코드가 실행 중에 끝나 버려서 이 테스트를 할 수 없었어요. exit나 무한 재귀가 없는지 확인해 보세요.",
+        "en": "Your code ended while it ran, so this test could not be done. Look for an exit or an endless recursion.",
     },
 }
 MESSAGES = Path("messages.json")  # lies beside the notebook
+said: list[str] = []  # what ``hint`` has said since the cell began: of a hidden test, the student sees nothing else
+border: Border | None = None  # in the grader, the way to the student's code
+service: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # in the grader, the supervisor
+
+
+def connect(to: Border | None, supervisor: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """From now on ``submission`` is on the other side of a border. Called by the grader."""
+    global border, service
+    border, service = to, supervisor
+    if to is not None:
+        to.raised, to.ended = _raised, lambda: AssertionError(_text("ended"))
+
+
+def _raised(question: tuple[Any, ...], names: list[str], text: str) -> BaseException:
+    """What a test sees of an exception in the student's code: the same as in the student's own notebook."""
+    what, target = question[0], question[1]
+    if names[:1] == ["NotImplementedError"] and what in ("call", "block"):
+        return AssertionError(_text("unsolved", name=kind_of(target)))
+    if names[:1] == ["AttributeError"] and what == "get":
+        return AssertionError(_text("missing", name=f"{kind_of(target)}.{question[2]}"))
+    return error_of(names, text)
 
 
 def language() -> str:
@@ -60,10 +76,11 @@ def language() -> str:
 def hint(key: str, **values: object) -> str:
     """A message of this unit in the reader's language; the key itself when the unit has none of that name."""
     texts = _catalogue().get("messages", {}).get(key)
-    if texts is None:
-        return key
-    text = str(texts.get(language(), key))
-    return text.format(**values) if values else text
+    text = key if texts is None else str(texts.get(language(), key))
+    if texts is not None and values:
+        text = text.format(**values)
+    said.append(text)
+    return text
 
 
 @cache
@@ -92,11 +109,43 @@ class _Submission:
     """The names that the student's cells defined."""
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if border is not None:
+            return self._across(border, name)
         namespace = vars(sys.modules["__main__"])
-        if name.startswith("__") or name not in namespace:
+        if name not in namespace:
             raise AssertionError(_text("missing", name=name))
         value = namespace[name]
         return _function(value, name, needs_result=not isinstance(value, type)) if callable(value) else _received(value)
+
+    def _across(self, border: Border, name: str) -> Any:
+        try:
+            value = border.name(name)
+        except KeyError:
+            raise AssertionError(_text("missing", name=name)) from None
+        return _Function(value, name) if isinstance(value, Handle) and called(value) else value
+
+
+class _Function:
+    """A function or class of the student's, on the other side."""
+
+    def __init__(self, handle: Handle, name: str) -> None:
+        self.handle, self.__name__ = handle, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._checked(self.handle(*args, **kwargs))
+
+    def each(self, arguments: list[tuple[Any, ...]]) -> list[Any]:
+        """One call for each tuple of arguments, in one journey."""
+        return [self._checked(result) for result in block(self.handle, arguments)]
+
+    def _checked(self, result: Any) -> Any:
+        if result is NotImplemented:
+            raise AssertionError(_text("unsolved", name=self.__name__))
+        if result is None:
+            raise AssertionError(_text("nothing", name=self.__name__))
+        return result
 
 
 submission = _Submission()
@@ -178,88 +227,10 @@ def _copied(value: Any, other: Callable[[Any], Any]) -> Any:
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice)
 
 
-@dataclass(frozen=True)
-class Speedup:
-    """How many times faster, as the median of the rounds; ``rounds`` holds each round's ratio."""
+def __getattr__(name: str) -> Any:
+    """The performance gates, at their first use: ``speedup``, ``gate``, ``Speedup``, ``bandwidth``."""
+    from grading import timing
 
-    ratio: float
-    rounds: tuple[float, ...]
-    fast_seconds: float
-    slow_seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.ratio:.1f}x ({min(self.rounds):.1f}x - {max(self.rounds):.1f}x)"
-
-
-def speedup(
-    fast: Callable[..., Any],
-    slow: Callable[..., Any],
-    inputs: Callable[[int], tuple[Any, ...]],
-    same: Callable[[Any, Any], bool],
-    rounds: int = 5,
-) -> Speedup:
-    """CPU time of ``slow`` over CPU time of ``fast``, on one thread: alternating order, fresh inputs each round, every output
-    compared.
-
-    Args:
-        inputs: makes the arguments of round i; called once a round, for both.
-        same: whether two results agree.
-
-    Raises:
-        AssertionError: a pair of results does not agree.
-    """
-    ratios: list[float] = []
-    fasts: list[float] = []
-    slows: list[float] = []
-    with _one_thread():  # idle threads of a pool spin, and spinning counts as CPU time
-        for number in range(rounds):
-            arguments = inputs(number)
-            pair = [(fast, fasts), (slow, slows)]
-            results = {}
-            for function, seconds in pair if number % 2 == 0 else pair[::-1]:
-                results[function], took = _timed(function, arguments)
-                seconds.append(took)
-            if not same(results[fast], results[slow]):
-                raise AssertionError(_text("unequal"))
-            ratios.append(slows[-1] / fasts[-1])
-    return Speedup(statistics.median(ratios), tuple(ratios), statistics.median(fasts), statistics.median(slows))
-
-
-def gate(name: str, reached: Speedup, at_least: float, text: str = "") -> None:
-    """A performance gate: prints the figure, which ``academy courses check`` reads.
-
-    Raises:
-        AssertionError: below ``at_least``; ``text`` says where to look.
-    """
-    print(f"gate {name}: {reached.ratio:.2f}x, at least {at_least:g}x")
-    if reached.ratio < at_least:
-        raise AssertionError(f"{_text('gate', ratio=reached.ratio, wanted=at_least)} {text}".strip())
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    from threadpoolctl import threadpool_limits  # here, so that importing this module stays light
-
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else 0
-    with threadpool_limits(1):
-        try:
-            if torch:
-                torch.set_num_threads(1)
-            yield
-        finally:
-            if torch:
-                torch.set_num_threads(before)
-
-
-def _timed(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    """The result and the CPU seconds of one call; a short call is repeated, as one block, until it can be measured."""
-    calls = 1
-    while True:
-        began = time.process_time()
-        for _ in range(calls):
-            result = function(*arguments)
-        spent = time.process_time() - began
-        if spent >= 0.01 or calls >= 4096:
-            return result, max(spent, 1e-9) / calls
-        calls *= 4
+    if name not in timing.__all__:
+        raise AttributeError(f"module 'grading.checks' has no attribute {name!r}")
+    return getattr(timing, name)

@@ -1,19 +1,16 @@
-"""Runs a notebook's folder in a throwaway sandbox and takes nothing back but outputs, as plain data.
+"""Sandboxes: where a student's code and the tests run, each in a container of its own that stays warm between runs.
 
-The supervisor (this module) packs the folder, starts the sandbox, owns the clock, and reads a capped stream of JSON lines. What
-comes back is hostile: of every line only the outputs of a cell that was sent are kept, clamped in type, size and depth, so that
-source, metadata and order of the notebook are always the supervisor's own. With a Docker Engine a run is a container of its
-own, without network, token or writable system; without one it is a child process with resource limits, which isolates nothing.
+A box is a container without network, token or writable system (or, without a Docker Engine, a child process, which isolates
+nothing). ``grading.warm`` inside it forks for every run; the supervisor talks to it over a Unix socket and passes it the
+sockets of the run. A box in which a run may have left something is thrown away.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import secrets
-import selectors
 import shutil
 import socket
 import subprocess
@@ -21,98 +18,328 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-import nbformat
-from nbformat import NotebookNode
-
-from academy.messages import AcademyError, message
+from academy.messages import AcademyError
 from academy.settings import Settings
-from grading.exchange.archive import pack_bytes
+from grading import warm
 
-Outcome = Literal["ok", "timeout", "killed", "memory", "crashed", "output-capped"]
+Side = Literal["student", "tests"]
 
-RUNNER = Path(__file__).with_name("run_notebook.py")
-HOME = "/home/jovyan"
-UID = 1000  # jovyan's in our images; Docker gives a file system in memory the mode of the folder that it covers
-MIMETYPES = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml"}
-MAX_OUTPUTS = 1000  # of one cell
-_open_boxes: list[_Box] = []
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came out of a run: the notebook that went in, with outputs."""
-
-    outcome: Outcome
-    notebook: bytes
-    seconds: float
-    detail: str = ""  # for staff
-    cut: bool = False  # some output was left out
+START_SECONDS = 90.0  # from a container's start until everything is imported
+ANSWER_SECONDS = 30.0  # until the process inside answers an order
+EXPIRES_SECONDS = 24 * 3600  # a box is not used for longer
+MOST_RUNS = 500  # in one box
+_boxes: dict[tuple[Side, int], Box] = {}  # this process's, by side and slot
+_made: list[Box] = []  # those that are still starting, too
 
 
-@dataclass
-class _Answers:
-    """What the sandbox sent: outputs by the index of their cell."""
-
-    outputs: dict[int, list[NotebookNode]] = field(default_factory=dict)
-    counts: dict[int, int] = field(default_factory=dict)
-    end: str = ""
-    cut: bool = False
+class BoxLost(Exception):
+    """The process inside does not answer any more."""
 
 
-class _Box(Protocol):
-    """A sandbox that takes a request and gives lines."""
+@contextlib.contextmanager
+def box(settings: Settings, side: Side, slot: int = 0) -> Iterator[Box]:
+    """A warm box for one run; it is kept for the next one unless something may be left in it.
 
-    @property
-    def fileno(self) -> int: ...
-    @property
-    def log(self) -> bytes: ...  # the last that the runner had to say, for staff
-
-    def send(self, data: bytes) -> None: ...
-    def receive(self) -> bytes | None: ...  # some bytes (none of them for us: b""), or None at the end
-    def finish(self) -> str: ...  # waits for the end, if it is near: "memory", "" or why it ended
-    def close(self) -> None: ...
-
-
-def run(settings: Settings, folder: Path, notebook: str, language: str = "", timeout: float | None = None) -> Result:
-    """Execute ``folder/notebook``, every cell, errors or not. ``folder`` itself is not changed.
+    Args:
+        slot: which of the supervisors of this worker asks; each has boxes, and where there are enough a CPU, of its own.
 
     Raises:
-        AcademyError: the sandbox cannot be started (image missing, Docker down).
+        AcademyError: it cannot be started (image missing, Docker down).
     """
-    language = language or settings.academy.language
-    limits = settings.grading
-    timeout = timeout or limits.timeout
-    sent = nbformat.read(folder / notebook, as_version=4)
-    archive = pack_bytes(folder)
-    cell_text = str(message("grading-cell-timeout", language, seconds=f"{limits.cell_timeout:g}"))
-    request: dict[str, Any] = {
-        "size": len(archive),
-        "notebook": notebook,
-        "cell_timeout": max(1, math.ceil(limits.cell_timeout)),
-        "timeout_text": cell_text,
-        "output_bytes": limits.output_kb * 1024,
-        "limits": {} if settings.grading_docker else _resource_limits(settings),
+    found = _boxes.get((side, slot))
+    if found is None or found.deployment != settings.academy.name or found.worn:
+        drop(side, slot)
+        found = _boxes[side, slot] = _Container(settings, slot) if settings.grading_docker else _Process(settings)
+    clean = False
+    try:
+        yield found
+        clean = found.clean and settings.grading.isolation == "shared"
+    finally:
+        if not clean:
+            drop(side, slot)
+
+
+def warm_up(settings: Settings, slot: int = 0) -> None:
+    """Start both boxes of a slot, so that the first run need not wait."""
+    for side in ("student", "tests"):
+        with box(settings, side, slot):
+            pass
+
+
+def drop(side: Side, slot: int) -> None:
+    if found := _boxes.pop((side, slot), None):
+        found.close()
+
+
+def close_all() -> None:
+    """End every box that this process has, or is about to have."""
+    _boxes.clear()
+    for found in list(_made):
+        found.close()
+
+
+class Box:
+    """A place for runs, one at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.deployment = settings.academy.name
+        self.expires = time.time() + EXPIRES_SECONDS
+        self.runs = 0
+        self.clean = True
+        self.sock: socket.socket
+        _made.append(self)
+
+    @property
+    def worn(self) -> bool:
+        return self.runs >= MOST_RUNS or time.time() > self.expires - 2 * self.settings.grading.timeout
+
+    def order(self, op: str, descriptors: tuple[int, ...] = (), **more: Any) -> dict[str, Any]:
+        """Tell the process inside to do something; its answer.
+
+        Raises:
+            BoxLost: it did not answer.
+        """
+        try:
+            warm.send(self.sock, {"op": op, **more}, descriptors)
+            return warm.receive(self.sock)[0]
+        except (OSError, EOFError, ValueError) as error:
+            self.clean = False
+            raise BoxLost(str(error)) from error
+
+    def start(self, side: Side, sockets: list[socket.socket], language: str) -> None:
+        """Begin a run, which gets the sockets; ours are closed."""
+        self.runs += 1
+        self.clean = False
+        try:
+            self.order(
+                "start",
+                tuple(sock.fileno() for sock in sockets),
+                side=side,
+                output_bytes=self.settings.grading.output_kb * 1024,
+                limits=self.limits(),
+                environment={"ACADEMY_LANGUAGE": language},
+            )
+        finally:
+            for sock in sockets:
+                sock.close()
+
+    def finish(self, ended: bool = False) -> dict[str, Any]:
+        """End the run, wipe its traces; how it ended. ``ended``: it seems to have ended by itself."""
+        said = self.order("finish", ended=ended)
+        self.clean = said["clean"] is True
+        return said
+
+    def limits(self) -> dict[str, int]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End whatever runs in it; may be called again."""
+        if self in _made:
+            _made.remove(self)
+        if hasattr(self, "sock"):
+            self.sock.close()
+
+    def _take(self, sock: socket.socket) -> None:
+        """Wait until everything is imported."""
+        self.sock = sock
+        sock.settimeout(START_SECONDS)
+        try:
+            ready = warm.receive(sock)[0].get("ready")
+        except (OSError, EOFError, ValueError):
+            ready = None
+        if ready is not True:
+            raise AcademyError("grading-docker-down", 503, reason=f"the sandbox did not start: {self.last_words()}")
+        sock.settimeout(ANSWER_SECONDS)
+
+    def last_words(self) -> str:
+        return ""
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    threads = str(max(1, math.ceil(settings.grading.cpus)))
+    return {
+        "LANG": "C.UTF-8",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "NVIDIA_VISIBLE_DEVICES": "void",
     }
-    started = time.monotonic()
-    lines: list[bytes] = []
-    with _open(settings, timeout, language) as box:
-        reason = _talk(box, request, archive, lines, started + timeout, 4 * limits.output_kb * 1024 + (1 << 20))
-        if not reason and not (lines and _ends(lines[-1])):
-            reason = box.finish()
-        log = box.log[-2000:]
-    seconds = time.monotonic() - started
-    answers = _read(lines, sent, limits.output_kb * 1024)
-    outcome = _outcome(reason, answers)
-    detail = reason or answers.end or log.decode("utf-8", "replace").strip()
-    values = {"seconds": f"{timeout:g}", "megabytes": limits.memory_mb}
-    why = "killed" if outcome == "ok" else outcome  # "ok" and a cell without an answer: the answers were forged
-    text = cell_text if answers.end == "stuck" else str(message(f"grading-{why}", language, **values))
-    _merge(sent, answers, outcome, text, str(message("grading-output-cut", language, kilobytes=limits.output_kb)))
-    return Result(outcome, nbformat.writes(sent).encode(), seconds, detail, answers.cut)
+
+
+class _Container(Box):
+    """A container of the sandbox image: nothing in it can be written but small file systems in memory."""
+
+    def __init__(self, settings: Settings, slot: int) -> None:
+        import docker
+
+        from academy import images
+
+        super().__init__(settings)
+        limits, disk = settings.grading, settings.exchange.max_submission_mb * 2
+        self.docker, self.id = docker, ""
+        self.client = docker.APIClient(timeout=60) if "DOCKER_HOST" not in os.environ else docker.from_env(timeout=60).api
+        self.folder = settings.data / "boxes" / secrets.token_hex(8)
+        self.folder.mkdir(parents=True)
+        self.folder.chmod(0o711)  # root inside has no power over others' files
+        listener = _listen(self.folder)
+        cores = os.cpu_count() or 1
+        try:
+            self.id = self.client.create_container(
+                images.image_tag("sandbox", settings),
+                name=f"{settings.academy.name}-run-{secrets.token_hex(6)}",
+                command=["python", "-m", "grading.warm", "/run/box/s"],
+                user="root",
+                working_dir="/",
+                environment={"HOME": "/work", "MPLCONFIGDIR": "/work", **_environment(settings)},
+                network_disabled=True,
+                labels={
+                    "academyhub.deployment": settings.academy.name,
+                    "academyhub.kind": "sandbox",
+                    "academyhub.owner": f"{socket.gethostname()}:{os.getpid()}",
+                    "academyhub.expires": str(int(self.expires)),
+                },
+                host_config=self.client.create_host_config(
+                    network_mode="none",
+                    read_only=True,
+                    binds={str(self.folder): {"bind": "/run/box", "mode": "ro"}},
+                    tmpfs={
+                        "/work": f"rw,exec,nosuid,nodev,size={disk}m,mode=1777",
+                        "/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777",  # noqa: S108
+                    },
+                    cap_drop=["ALL"],
+                    cap_add=["SETUID", "SETGID"],  # kept by the parent inside alone: a user id of its own for every run
+                    security_opt=["no-new-privileges"],
+                    pids_limit=limits.processes + 32,
+                    mem_limit=f"{limits.memory_mb + 512}m",  # what the parent has imported is shared, and counted once
+                    memswap_limit=f"{limits.memory_mb + 512}m",
+                    nano_cpus=int(limits.cpus * 1e9),
+                    cpuset_cpus=str(slot % cores) if limits.cpus <= 1 and limits.workers <= cores else None,
+                    init=True,
+                    ipc_mode="private",
+                    log_config={"type": "json-file", "config": {"max-size": "1m"}},
+                ),
+            )["Id"]
+            self.client.start(self.id)
+            sock = _accept(listener, self._gone)
+        except docker.errors.ImageNotFound as error:
+            self.close()
+            raise AcademyError("grading-image-missing", 503) from error
+        except (docker.errors.DockerException, OSError) as error:
+            reason = f"{error} {self.last_words()}"[:300]
+            self.close()
+            raise AcademyError("grading-docker-down", 503, reason=reason) from error
+        finally:
+            listener.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            self._take(sock)
+        except AcademyError:
+            self.close()
+            raise
+
+    def limits(self) -> dict[str, int]:
+        processes, file = self.settings.grading.processes, self.settings.exchange.max_submission_mb << 20
+        return {"RLIMIT_CORE": 0, "RLIMIT_NPROC": processes, "RLIMIT_FSIZE": file}
+
+    def _gone(self) -> bool:
+        return not self.client.inspect_container(self.id)["State"]["Running"]
+
+    def last_words(self) -> str:
+        with contextlib.suppress(self.docker.errors.DockerException):
+            return str(self.client.logs(self.id, tail=20).decode("utf-8", "replace"))[-500:] if self.id else ""
+        return ""
+
+    def close(self) -> None:
+        if self.id:
+            with contextlib.suppress(self.docker.errors.APIError):
+                self.client.remove_container(self.id, force=True, v=True)
+        self.client.close()
+        super().close()
+
+
+def _listen(folder: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        path = f"/proc/self/fd/{descriptor}/s"  # a socket's whole path may have 107 bytes
+        listener.bind(path)
+        os.chmod(path, 0o666)  # noqa: S103  root inside is nobody outside; the folder lets in who knows its name
+    finally:
+        os.close(descriptor)
+    listener.listen(1)
+    listener.settimeout(0.5)
+    return listener
+
+
+def _accept(listener: socket.socket, gone: Any) -> socket.socket:
+    """The one connection; nobody's code runs inside before it is there."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            return listener.accept()[0]
+        if gone():
+            break
+    raise OSError("the sandbox did not start")
+
+
+class _Process(Box):
+    """A child process with resource limits, for a trial on one machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
+        self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
+        ours, theirs = socket.socketpair()
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.home),
+            "MPLCONFIGDIR": str(self.home),
+            **_environment(settings),
+        }
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "grading.warm", str(theirs.fileno()), str(self.home)],
+                stdin=subprocess.DEVNULL,
+                stdout=self.errors,
+                stderr=self.errors,
+                cwd=Path(__file__).parent.parent,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        try:
+            self._take(ours)
+        except AcademyError:
+            self.close()
+            raise
+
+    def limits(self) -> dict[str, int]:
+        limits = self.settings.grading
+        return {
+            "RLIMIT_CORE": 0,
+            "RLIMIT_CPU": math.ceil(limits.timeout * max(1.0, limits.cpus)) + 1,
+            "RLIMIT_DATA": limits.memory_mb << 20,  # not AS: torch reserves far more addresses than it uses
+            "RLIMIT_FSIZE": self.settings.exchange.max_submission_mb << 20,
+        }
+
+    def last_words(self) -> str:
+        self.errors.seek(0)
+        return self.errors.read(100_000)[-500:].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        for pid in [*warm.descendants(self.process.pid), self.process.pid]:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, 9)
+            with contextlib.suppress(OSError):
+                os.kill(pid, 9)
+        self.process.wait()
+        super().close()
+        self.errors.close()
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 def sweep(settings: Settings) -> int:
@@ -133,342 +360,3 @@ def sweep(settings: Settings) -> int:
                     container.remove(force=True, v=True)
                     removed += 1
     return removed
-
-
-def _talk(box: _Box, request: dict[str, Any], archive: bytes, lines: list[bytes], deadline: float, most: int) -> str:
-    """Send the request, collect the lines that come back. Returns why it was broken off, or ""."""
-    try:
-        box.send(json.dumps(request).encode() + b"\n" + archive)
-    except OSError:
-        return ""  # it ended before it began; finish() knows why
-    rest, total = b"", 0
-    with selectors.DefaultSelector() as selector:
-        selector.register(box.fileno, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0:
-            if not selector.select(left):
-                continue
-            data = box.receive()
-            if data is None:
-                return ""
-            total += len(data)
-            if total > most:
-                return "output-capped"
-            *complete, rest = (rest + data).split(b"\n")
-            lines += complete
-            if complete and _ends(complete[-1]):
-                return ""
-    return "timeout"
-
-
-def _ends(line: bytes) -> bool:
-    return line.startswith(b'{"end": "done"')
-
-
-def _outcome(reason: str, answers: _Answers) -> Outcome:
-    if reason == "timeout" or answers.end == "stuck":
-        return "timeout"
-    if reason == "output-capped":
-        return "output-capped"
-    if answers.end == "done":
-        return "ok"
-    if reason == "memory":
-        return "memory"
-    return "crashed" if answers.end == "died" else "killed"
-
-
-def _read(lines: list[bytes], sent: NotebookNode, left: int) -> _Answers:
-    """Take the outputs of cells that were sent, the first answer of each; everything else is dropped."""
-    answers = _Answers()
-    for line in lines:
-        try:
-            answer = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if not isinstance(answer, dict):
-            continue
-        if answer.get("end") in ("done", "stuck", "died"):
-            answers.end, answers.cut = answer["end"], answers.cut or answer.get("cut") is True
-            break
-        index, outputs = answer.get("cell"), answer.get("outputs")
-        if not (type(index) is int and 0 <= index < len(sent.cells) and isinstance(outputs, list)):
-            continue
-        if sent.cells[index].cell_type != "code" or index in answers.outputs:
-            continue
-        clean: list[NotebookNode] = []
-        for output in outputs[:MAX_OUTPUTS]:
-            size = len(json.dumps(output, default=str))
-            kept = _clean(output, small=size > left)
-            if kept is None:
-                answers.cut = True
-            else:
-                left -= min(size, left)
-                clean.append(kept)
-        answers.outputs[index] = clean
-        count = answer.get("count")
-        if type(count) is int and 0 <= count < 1_000_000:
-            answers.counts[index] = count
-    return answers
-
-
-def _clean(output: Any, small: bool) -> NotebookNode | None:
-    """One output in the form that nbformat wants, of the types we know. ``small``: only what decides about points."""
-    if not isinstance(output, dict):
-        return None
-    kind = output.get("output_type")
-    most = 2000 if small else 10_000_000
-    if kind == "error":
-        lines = output.get("traceback")
-        traceback = [str(line)[:most] for line in lines[:200]] if isinstance(lines, list) and not small else []
-        return nbformat.v4.new_output(
-            "error", ename=str(output.get("ename"))[:200], evalue=str(output.get("evalue"))[:most], traceback=traceback
-        )
-    if kind == "stream" and not small:
-        name = "stderr" if output.get("name") == "stderr" else "stdout"
-        return nbformat.v4.new_output("stream", name=name, text=_text(output.get("text")))
-    if kind in ("display_data", "execute_result") and (kind == "execute_result" or not small):
-        data = output.get("data")
-        data = data if isinstance(data, dict) else {}
-        kept = {key: _text(value)[:most] for key, value in data.items() if key in MIMETYPES}
-        if small:
-            kept = {"text/plain": kept.get("text/plain", "")}
-        return nbformat.v4.new_output(kind, data=kept)
-    return None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return "".join(part for part in value if isinstance(part, str))
-    return value if isinstance(value, str) else ""
-
-
-def _merge(sent: NotebookNode, answers: _Answers, outcome: Outcome, text: str, cut: str) -> None:
-    """Put the outputs into the notebook that was sent. A cell without an answer gets the reason as its error."""
-    last = max(answers.outputs, default=-1)
-    told = False
-    for index, cell in enumerate(sent.cells):
-        if cell.cell_type != "code":
-            continue
-        cell.outputs = answers.outputs.get(index, [])
-        cell.execution_count = answers.counts.get(index)
-        graded = bool(cell.metadata.get("nbgrader", {}).get("grade"))
-        if index not in answers.outputs and cell.source.strip() and (graded or not told):
-            told = True
-            ename = {"ok": "Killed", "timeout": "Timeout", "memory": "OutOfMemory"}.get(outcome, outcome.title())
-            cell.outputs = [nbformat.v4.new_output("error", ename=ename, evalue=text, traceback=[f"{ename}: {text}"])]
-        if answers.cut and index == last:
-            cell.outputs.append(nbformat.v4.new_output("stream", name="stdout", text=f"\n{cut}\n"))
-        if graded and not cell.metadata.nbgrader.get("solution"):
-            _make_scorable(cell)
-
-
-def _make_scorable(cell: NotebookNode) -> None:
-    """Nbgrader reads a test cell's score from its outputs; leave nothing there that it misreads.
-
-    It takes any stderr for a failure, and a result that is negative, not a number or over the maximum for an error or for full
-    points.
-    """
-    points = float(cell.metadata.nbgrader.get("points") or 0)
-    for output in cell.outputs:
-        if output.output_type == "stream":
-            output.name = "stdout"
-        elif output.output_type == "execute_result":
-            text = output.data.get("text/plain", "")
-            if not text:
-                output.output_type = "display_data"
-                output.pop("execution_count", None)
-                continue
-            with contextlib.suppress(ValueError):
-                value = float(text)
-                clamped = 0.0 if math.isnan(value) else min(max(value, 0.0), points)
-                if clamped != value:
-                    output.data = NotebookNode({"text/plain": repr(clamped)})
-
-
-@contextlib.contextmanager
-def _open(settings: Settings, timeout: float, language: str) -> Iterator[_Box]:
-    box: _Box = _Container(settings, timeout, language) if settings.grading_docker else _Process(settings, language)
-    _open_boxes.append(box)
-    try:
-        yield box
-    finally:
-        _open_boxes.remove(box)
-        box.close()
-
-
-def close_all() -> None:
-    """End every sandbox that this process has open."""
-    for box in list(_open_boxes):
-        box.close()
-
-
-def _environment(settings: Settings, language: str) -> dict[str, str]:
-    threads = str(max(1, math.ceil(settings.grading.cpus)))
-    return {
-        "ACADEMY_LANGUAGE": language,  # of the checks' messages
-        "LANG": "C.UTF-8",
-        "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "NVIDIA_VISIBLE_DEVICES": "void",
-    }
-
-
-def _resource_limits(settings: Settings) -> dict[str, int]:
-    limits = settings.grading
-    return {
-        "RLIMIT_CORE": 0,
-        "RLIMIT_CPU": math.ceil(limits.timeout * max(1.0, limits.cpus)) + 1,
-        "RLIMIT_DATA": limits.memory_mb << 20,  # not AS: torch reserves far more addresses than it uses
-        "RLIMIT_FSIZE": settings.exchange.max_submission_mb << 20,
-    }
-
-
-class _Container:
-    """A container of the sandbox image: nothing in it can be written but two small file systems in memory."""
-
-    def __init__(self, settings: Settings, timeout: float, language: str) -> None:
-        import docker
-
-        from academy import images
-
-        limits, disk = settings.grading, settings.exchange.max_submission_mb * 2
-        self.docker = docker
-        self.client = docker.APIClient(timeout=60) if "DOCKER_HOST" not in os.environ else docker.from_env(timeout=60).api
-        self.id = ""
-        try:
-            self.id = self.client.create_container(
-                images.image_tag("sandbox", settings),
-                name=f"{settings.academy.name}-run-{secrets.token_hex(6)}",
-                command=["python", "-m", "grading.run_notebook"],
-                user="jovyan",
-                working_dir=HOME,
-                environment={"HOME": HOME, **_environment(settings, language)},
-                stdin_open=True,
-                network_disabled=True,
-                labels={
-                    "academyhub.deployment": settings.academy.name,
-                    "academyhub.kind": "sandbox",
-                    "academyhub.owner": f"{socket.gethostname()}:{os.getpid()}",
-                    "academyhub.expires": str(int(time.time() + timeout + 60)),
-                },
-                host_config=self.client.create_host_config(
-                    network_mode="none",
-                    read_only=True,
-                    tmpfs={
-                        HOME: f"rw,exec,nosuid,nodev,size={disk}m,uid={UID}",
-                        "/tmp": "rw,exec,nosuid,nodev,size=256m,mode=1777",  # noqa: S108
-                    },
-                    cap_drop=["ALL"],
-                    security_opt=["no-new-privileges"],
-                    pids_limit=limits.processes,
-                    mem_limit=f"{limits.memory_mb}m",
-                    memswap_limit=f"{limits.memory_mb}m",
-                    nano_cpus=int(limits.cpus * 1e9),
-                    init=True,
-                    ipc_mode="private",
-                    log_config={"type": "none"},
-                ),
-            )["Id"]
-            stream = self.client.attach_socket(self.id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            self.stream, self.socket = stream, getattr(stream, "_sock", stream)
-            self.client.start(self.id)
-        except docker.errors.ImageNotFound as error:
-            self.close()
-            raise AcademyError("grading-image-missing", 503) from error
-        except (docker.errors.DockerException, OSError) as error:
-            self.close()
-            raise AcademyError("grading-docker-down", 503, reason=str(error)[:300]) from error
-        self.socket.settimeout(timeout)
-        self.fileno: int = self.socket.fileno()
-        self.pending = self.log = b""
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def receive(self) -> bytes | None:
-        """Docker's stream: frames of eight bytes (kind, 0, 0, 0, size) and as many bytes as the header says."""
-        data = self.socket.recv(65536)
-        if not data:
-            return None
-        self.pending += data
-        out = b""
-        while len(self.pending) >= 8:
-            size = int.from_bytes(self.pending[4:8], "big")
-            if len(self.pending) < 8 + size:
-                break
-            if self.pending[0] == 1:
-                out += self.pending[8 : 8 + size]
-            else:
-                self.log = (self.log + self.pending[8 : 8 + size])[-2000:]
-            self.pending = self.pending[8 + size :]
-        return out
-
-    def finish(self) -> str:
-        for _ in range(20):
-            state = self.client.inspect_container(self.id)["State"]
-            if state["OOMKilled"]:
-                return "memory"
-            if not state["Running"]:
-                break
-            time.sleep(0.05)
-        return ""
-
-    def close(self) -> None:
-        if self.id:
-            with contextlib.suppress(self.docker.errors.APIError):
-                self.client.remove_container(self.id, force=True, v=True)
-        self.client.close()
-
-
-class _Process:
-    """A child process with resource limits, for a trial on one machine."""
-
-    def __init__(self, settings: Settings, language: str) -> None:
-        self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
-        self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self.home), **_environment(settings, language)}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RUNNER.read_text(encoding="utf-8")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            cwd=self.home,
-            env=environment,
-            start_new_session=True,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.stdin, self.fileno = self.process.stdin, self.process.stdout.fileno()
-
-    def send(self, data: bytes) -> None:
-        self.stdin.write(data)
-        self.stdin.flush()
-
-    def receive(self) -> bytes | None:
-        return os.read(self.fileno, 65536) or None
-
-    def finish(self) -> str:
-        return ""
-
-    @property
-    def log(self) -> bytes:
-        self.errors.seek(0)
-        return self.errors.read(100_000)[-2000:]
-
-    def close(self) -> None:
-        import psutil
-
-        family = []
-        with contextlib.suppress(psutil.Error):
-            family = psutil.Process(self.process.pid).children(recursive=True)
-        for process in [*family, self.process]:
-            with contextlib.suppress(psutil.Error, OSError):
-                process.kill()
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, 9)
-        self.process.wait()
-        with contextlib.suppress(OSError):
-            self.stdin.close()
-        assert self.process.stdout
-        self.process.stdout.close()
-        self.errors.close()
-        shutil.rmtree(self.home, ignore_errors=True)

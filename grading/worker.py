@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import queue
 import secrets
 import signal
 import socket
@@ -41,7 +42,8 @@ from grading.records import Feedback, Grade, Job, Submission, record
 CLAIM_SECONDS = 60.0
 HEARTBEAT_SECONDS = 15.0
 ATTEMPTS = 3
-POLL_SECONDS = 0.5
+LOOK_SECONDS = 1.0  # between two looks whether a job was cancelled
+POLL_SECONDS = 0.2
 NBGRADER_SECONDS = 120.0  # allowed beyond the sandbox's own time
 _log = logging.getLogger("academy.worker")
 
@@ -102,6 +104,72 @@ def _lock_file(settings: Settings) -> Iterator[TextIO]:
         yield file
 
 
+class Grader:
+    """``grading.autograde`` as a process that lives on between jobs, with warm sandboxes; one a thread of the worker."""
+
+    def __init__(self, settings: Settings, slot: int) -> None:
+        self.settings, self.slot = settings, slot
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
+        command = [sys.executable, "-m", "grading.autograde"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
+        self.answers: queue.Queue[bytes] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._send("warm", {})
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.answers.put(line)
+        self.answers.put(b"")
+
+    def _send(self, action: str, arguments: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        request = {"settings": self.settings.model_dump(mode="json"), "slot": self.slot, "action": action}
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps({**request, "arguments": arguments}).encode() + b"\n")
+            self.process.stdin.flush()
+
+    def ask(self, action: str, arguments: dict[str, Any]) -> None:
+        self._send(action, arguments)
+
+    def answer(self, seconds: float) -> dict[str, Any] | None:
+        """The next phase or result, if one comes in time.
+
+        Raises:
+            AcademyError: the process ended without one.
+        """
+        try:
+            line = self.answers.get(timeout=seconds)
+        except queue.Empty:
+            return None
+        if not line:
+            self.process.wait()
+            _log.error("the grader ended with %s: %s", self.process.returncode, self.tail())
+            raise AcademyError("grading-failed", 500, reason=f"nbgrader ended with status {self.process.returncode}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def tail(self) -> str:
+        """The end of what it logged."""
+        self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - 4000))
+        return self.log.read().decode("utf-8", "replace").strip()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()  # ends it, and its sandboxes with it
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
 class Worker:
     """``settings.grading.workers`` threads that each claim, do and record one job at a time."""
 
@@ -111,6 +179,7 @@ class Worker:
         self.database = Database(settings.database_url)
         self.store = Store(settings)
         self.stop = threading.Event()
+        self.mine = threading.local()
 
     def run(self, jobs: list[str] | None = None) -> None:
         """Work until stopped, or until none of ``jobs`` is left to do."""
@@ -119,7 +188,7 @@ class Worker:
             with contextlib.suppress(Exception):  # Docker may be down; each job says so
                 sandbox.sweep(self.settings)
             _log.info("worker %s started", self.name)
-            threads = [threading.Thread(target=self._loop, args=(jobs,)) for _ in range(self.settings.grading.workers)]
+            threads = [threading.Thread(target=self._loop, args=(jobs, slot)) for slot in range(self.settings.grading.workers)]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -128,19 +197,24 @@ class Worker:
             _log.info("worker %s stopped", self.name)
         self.database.close()
 
-    def _loop(self, jobs: list[str] | None) -> None:
+    def _loop(self, jobs: list[str] | None, slot: int) -> None:
+        self.mine.slot = slot
+        if jobs is None:
+            with contextlib.suppress(Exception):  # a job that needs it says why it cannot be had
+                self._grader()
         while not self.stop.is_set():
             try:
                 job = self.claim()
                 if job is not None:
                     self.work(job)
                 elif jobs is not None and not self._left(jobs):
-                    return
+                    break
                 else:
                     self.stop.wait(POLL_SECONDS)
             except Exception:
                 _log.exception("the worker met an error and goes on")
                 self.stop.wait(5)
+        self._drop_grader()
 
     def _left(self, jobs: list[str]) -> bool:
         with self.database.read() as session:
@@ -192,7 +266,7 @@ class Worker:
         submission, name = self._submission(job)
         started = time.monotonic()
         folder = collect_submission(self.settings, submission)
-        phases["collect"] = _since(started)
+        phases["started"] = _since(started)
         arguments = {
             "course": job.course,
             "unit": job.unit,
@@ -205,7 +279,7 @@ class Worker:
         most = float(result["max_score"])
         score = min(max(float(result["score"]), 0.0), most)
         with self.database.write() as session:
-            phases["record"] = _since(started)
+            phases["recorded"] = _since(started)
             self._finish(session, job, phases, "done", self._explain(result["outcomes"]))
             session.merge(
                 Grade(
@@ -251,7 +325,8 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="academy-execute-") as scratch:
             folder = Path(scratch)
             self.store.unpack(job.payload_sha256, folder)
-            arguments = {"folder": scratch, "language": self._language_of(job.requested_by)}
+            language = self._language_of(job.requested_by)
+            arguments = {"course": job.course, "unit": job.unit, "folder": scratch, "language": language}
             result = self._child(job, "execute", arguments, len(list(folder.glob("*.ipynb"))), phases)
             sha256 = self.store.put(archive.pack_bytes(folder))
         with self.database.write() as session:
@@ -260,58 +335,64 @@ class Worker:
     def _child(
         self, job: Job, action: str, arguments: dict[str, Any], notebooks: int, phases: dict[str, float]
     ) -> dict[str, Any]:
-        """Run ``grading.autograde`` as a child process; keep the claim while it works."""
+        """Have this thread's grader do something; keep the claim while it works."""
         limit = notebooks * (self.settings.grading.timeout + 10) + NBGRADER_SECONDS
-        request = {"settings": self.settings.model_dump(mode="json"), "action": action, "arguments": arguments}
-        with tempfile.TemporaryFile() as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "grading.autograde"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
-            )
-            assert child.stdin is not None
-            assert child.stdout is not None
-            try:
-                with contextlib.suppress(BrokenPipeError):
-                    child.stdin.write(json.dumps(request).encode() + b"\n")
-                    child.stdin.flush()
-                self._watch(job, child, time.monotonic() + limit)
-                answer = child.stdout.readline()
-            finally:
-                with contextlib.suppress(BrokenPipeError):
-                    child.stdin.close()  # ends it, and its sandbox with it
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(20)
-                child.kill()
-                child.wait()
-                child.stdout.close()
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 4000))
-            tail = log.read().decode("utf-8", "replace").strip()
-        if not answer:
-            _log.error("%s: the child ended with %s: %s", job.id, child.returncode, tail)
-            raise AcademyError("grading-failed", 500, reason=f"nbgrader ended with status {child.returncode}")
-        result = json.loads(answer)
-        if "error" in result:
-            _log.warning("%s: %s", job.id, tail)
-            raise AcademyError(result["error"], **result["values"])
-        ran = float(result["ok"].get("seconds", 0.0))
-        if notebooks:
-            phases["run"] = round(ran, 3)
-        phases["nbgrader"] = round(float(result["total"]) - ran, 3)
-        ok: dict[str, Any] = result["ok"]
+        grader = self._grader()
+        beat, look = time.monotonic() + HEARTBEAT_SECONDS, time.monotonic() + LOOK_SECONDS
+        deadline = time.monotonic() + limit
+        try:
+            grader.ask(action, arguments)
+            while (answer := grader.answer(0.1)) is None or "phase" in answer:
+                if answer is not None:
+                    self._phase(job, str(answer["phase"]))
+                if self.stop.is_set():
+                    raise Stopped
+                if time.monotonic() > deadline:
+                    raise AcademyError("grading-failed", 500, reason="nbgrader did not finish in time")
+                if time.monotonic() > beat:
+                    beat = time.monotonic() + HEARTBEAT_SECONDS
+                    self._renew(job)
+                if time.monotonic() > look:
+                    look = time.monotonic() + LOOK_SECONDS
+                    self._still_mine(job)
+        except BaseException:
+            self._drop_grader()  # and its sandboxes
+            raise
+        if "error" in answer:
+            _log.warning("%s: %s", job.id, grader.tail())
+            raise AcademyError(answer["error"], **answer["values"])
+        ok: dict[str, Any] = answer["ok"]
+        phases.update(ok.get("phases", {}))
+        phases["started"] = round(phases.get("started", 0.0) + float(answer["total"]) - float(ok.get("seconds", 0.0)), 3)
         return ok
 
-    def _watch(self, job: Job, child: subprocess.Popen[bytes], deadline: float) -> None:
-        beat = time.monotonic() + HEARTBEAT_SECONDS
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(0.1)
-                return
-            if self.stop.is_set():
-                raise Stopped
-            if time.monotonic() > deadline:
-                raise AcademyError("grading-failed", 500, reason="nbgrader did not finish in time")
-            if time.monotonic() > beat:
-                beat = time.monotonic() + HEARTBEAT_SECONDS
-                self._renew(job)
+    def _grader(self) -> Grader:
+        """This thread's own."""
+        grader: Grader | None = getattr(self.mine, "grader", None)
+        if grader is None or not grader.alive:
+            self._drop_grader()
+            grader = self.mine.grader = Grader(self.settings, self.mine.slot)
+        return grader
+
+    def _drop_grader(self) -> None:
+        if grader := getattr(self.mine, "grader", None):
+            grader.close()
+        self.mine.grader = None
+
+    def _still_mine(self, job: Job) -> None:
+        """Raises Lost: somebody cancelled the job, or took it."""
+        with self.database.read() as session:
+            row = session.get(Job, job.id)
+            if row is None or (row.state, row.claimed_by) != ("running", self.name):
+                raise Lost
+
+    def _phase(self, job: Job, phase: str) -> None:
+        """Tell those who watch what happens now."""
+        if not hasattr(Job, "phase"):
+            return
+        with self.database.write() as session:
+            if not self._update(session, job, {"phase": phase, "phase_at": now()}):
+                raise Lost
 
     def _renew(self, job: Job) -> None:
         with self.database.write() as session:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from academy import settings as settings_module
@@ -31,6 +32,9 @@ CHROMIUM_ARGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+hypothesis.settings.register_profile("academy", deadline=None)  # timings say nothing on a busy machine
+hypothesis.settings.load_profile("academy")
 
 
 def _missing(mark: str) -> str | None:

@@ -107,8 +107,8 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
             raise _wrong(unit, f"cell {number} has no id")
         if (identity, spoken) in seen:
             raise _wrong(unit, f"the id {identity!r} stands twice")
-        if kind is not None and kind not in _KINDS:
-            raise _wrong(unit, f"cell {identity!r}: kind {kind!r} is none of {', '.join(_KINDS)}")
+        if kind not in (None, "demo", *_KINDS):
+            raise _wrong(unit, f"cell {identity!r}: kind {kind!r} is none of {', '.join(_KINDS)}, demo")
         if kind in ("test", "manual") and not isinstance(metadata.get("points"), int | float):
             raise _wrong(unit, f"cell {identity!r} needs points")
         seen.add((identity, spoken))
@@ -128,7 +128,9 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
 def _cell(cell: Any, identity: str, kind: str | None, metadata: dict[str, Any]) -> nbformat.NotebookNode:
     make: Any = new_code_cell if cell.cell_type == "code" else new_markdown_cell
     made: nbformat.NotebookNode = make(cell.source, id=identity)
-    if kind:
+    if kind == "demo":
+        made.metadata["academy"] = {"demo": True}
+    elif kind:
         made.metadata["nbgrader"] = {"schema_version": 3, "grade_id": identity, **_KINDS[kind]}
         if "points" in metadata:
             made.metadata["nbgrader"]["points"] = metadata["points"]

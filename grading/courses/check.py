@@ -16,13 +16,12 @@ import nbformat
 from nbgrader.utils import determine_grade, is_grade, is_solution
 
 from academy.settings import Settings
-from grading import sandbox
+from grading import supervisor
 from grading.courses import build
 from grading.courses.catalogue import Course, CourseError, Unit
 
 _HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS")
 _BOLD = re.compile(r"[^\s\w*]\*\*[가-힣]")  # Markdown does not see this as the end of bold text
-_GATE = re.compile(r"^gate (\S+): ([\d.]+)x, at least ([\d.]+)x$", re.MULTILINE)
 
 
 @dataclass
@@ -82,7 +81,7 @@ def _prove(settings: Settings, course: Course, unit: Unit, record: Record, repor
     released, problems = _released(settings, course, unit)
     record.problems += problems
     tell("solution")
-    solution = _run(settings, course, unit, {})
+    solution = _run(settings, course, unit, {}, everything=True)
     record.problems += [
         f"the solution loses points at {name}: {solution.errors.get(name, '')}"
         for name, (got, most) in solution.scores.items()
@@ -91,7 +90,7 @@ def _prove(settings: Settings, course: Course, unit: Unit, record: Record, repor
     record.problems += [f"cell {name} fails with the solution: {text}" for name, text in solution.other_errors.items()]
     record.gates = solution.gates
     tell("empty release")
-    empty = _run(settings, course, unit, released)
+    empty = _run(settings, course, unit, released, everything=True)
     record.problems += [f"the empty release earns points at {name}" for name, (got, _) in empty.scores.items() if got > 0]
     record.problems += [f"cell {name} fails before a task is solved: {text}" for name, text in empty.other_errors.items()]
     for mistake in mistakes(unit):
@@ -203,7 +202,7 @@ class _Outcome:
     gates: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _run(settings: Settings, course: Course, unit: Unit, replaced: dict[str, str], until: str = "") -> _Outcome:
+def _run(settings: Settings, course: Course, unit: Unit, replaced: dict[str, str], until: str = "", everything: bool = False) -> _Outcome:
     """Run the source with some cells replaced, up to the cell ``until``, in the grader's sandbox."""
     nb = build.notebook(unit, course.id, "ko")
     for cell in nb.cells:
@@ -212,20 +211,23 @@ def _run(settings: Settings, course: Course, unit: Unit, replaced: dict[str, str
         nb.cells = nb.cells[: [cell.id for cell in nb.cells].index(until) + 1]
     with tempfile.TemporaryDirectory(prefix="academyhub-check-") as name:
         folder = Path(name)
-        nbformat.write(nb, folder / f"{unit.id}.ipynb")
-        build.write_files(unit, "ko", folder)
-        result = sandbox.run(settings, folder, f"{unit.id}.ipynb", "ko")
+        work = folder / "work"
+        work.mkdir()
+        nbformat.write(nb, work / f"{unit.id}.ipynb")
+        build.write_files(unit, "ko", work)
+        source = folder / "source"
+        source.mkdir()
+        nbformat.write(build.notebook(unit, course.id, "ko"), source / f"{unit.id}.ipynb")
+        build.write_files(unit, "ko", source)
+        result = supervisor.run(settings, work, f"{unit.id}.ipynb", "ko", source=source, everything=everything)
     done: Any = nbformat.reads(result.notebook.decode("utf-8"), as_version=4)
-    outcome = _Outcome()
+    outcome = _Outcome(gates=[{key: gate[key] for key in ("name", "ratio", "at_least")} for gate in result.gates])
     for cell in (cell for cell in done.cells if cell.cell_type == "code"):
         error = " ".join(output.evalue for output in cell.outputs if output.output_type == "error")[:300]
-        printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
         if is_grade(cell) and not is_solution(cell):
             got, most = determine_grade(cell)
             outcome.scores[cell.id] = (got or 0.0, most)
             outcome.errors[cell.id] = error
-            found = _GATE.findall(printed)
-            outcome.gates += [{"name": gate, "ratio": float(ratio), "at_least": float(most)} for gate, ratio, most in found]
         elif error:
             outcome.other_errors[cell.id] = error
     return outcome

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from grading import checks
-from grading.checks import gate, hint, speedup, submission, when_solved
+from grading.checks import gate, hint, submission, when_solved
+from grading.timing import bandwidth, speedup
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_speedup_compares_every_pair_on_fresh_input() -> None:
         return (0.02,)
 
     found = speedup(burn, lambda s: burn(4 * s), inputs, lambda a, b: a == b)
-    assert drawn == [0, 1, 2, 3, 4]
+    assert drawn == [0, 1, 2, 3, 4, 5]  # once to warm up, then fresh in each round
     assert found.ratio == pytest.approx(4, rel=0.2)
     gate("burn", found, 3)
     with pytest.raises(AssertionError, match="Look there"):
@@ -172,6 +173,28 @@ def test_speedup_gives_the_threads_back() -> None:
     before = torch.get_num_threads()
     speedup(burn, burn, lambda _: (0.01,), lambda a, b: torch.get_num_threads() == 1, rounds=1)
     assert torch.get_num_threads() == before
+
+
+def test_short_calls_are_timed_in_blocks_of_fresh_inputs_and_compared_by_chance(notebook: Any) -> None:
+    seen: list[int] = []
+
+    def quick(number: int) -> int:
+        seen.append(number)
+        return number * number
+
+    found = speedup(quick, lambda number: burn(0.02) * number * number, lambda i: (i,), lambda a, b: a == b)
+    assert found.ratio > 50
+    assert len(seen) == len(set(seen)) > 100  # no input came twice
+    with pytest.raises(AssertionError, match="Right comes before fast"):  # wrong in a few of many
+        speedup(lambda i: i * i + (i % 3 == 0), lambda i: burn(0.02) * i * i, lambda i: (i,), lambda a, b: a == b, rounds=40)
+
+
+def test_what_beats_the_machine_is_refused(notebook: Any) -> None:
+    found = speedup(lambda _: 1.0, burn, lambda _: (0.02,), lambda a, b: a == b)
+    gate("honest", found, 2, floor_seconds=0.0)
+    with pytest.raises(AssertionError, match="physical limit"):
+        gate("impossible", found, 2, floor_seconds=0.01)
+    assert 1e8 < bandwidth(1 << 20) < 1e13
 
 
 def test_importing_the_checks_is_light() -> None:

@@ -1,25 +1,20 @@
-"""The queue, the operations of staff, and what the supervisor takes from a sandbox: without Docker, without nbgrader runs."""
+"""The queue and the operations of staff: without Docker, without nbgrader runs."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from nbformat.v4 import new_code_cell, new_notebook, new_output
 from sqlalchemy import select
 
 from academy.database import Database, now
 from academy.messages import AcademyError
 from academy.people import Person, enrol
 from academy.settings import Settings
-from grading import operations, sandbox
+from grading import operations
 from grading.exchange.archive import pack_bytes
 from grading.exchange.store import Store
 from grading.records import Feedback, Grade, History, Job, Release, Submission
@@ -232,89 +227,3 @@ def test_the_overview_shows_those_who_did_not_submit_too(database: Database) -> 
 def test_no_cell_is_a_formula(text: str) -> None:
     assert operations.safe_cell(text) == f"'{text}"
     assert operations.safe_cell("김철수") == "김철수"
-
-
-def notebook(*points: float | None) -> Any:
-    metadata = [{"nbgrader": {"grade": True, "solution": False, "points": p}} if p is not None else {} for p in points]
-    return new_notebook(cells=[new_code_cell("x", metadata=m) for m in metadata])
-
-
-def merged(lines: list[Any], *points: float | None) -> list[Any]:
-    sent = notebook(*points)
-    raw = [line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines]
-    answers = sandbox._read(raw, sent, 10_000)
-    sandbox._merge(sent, answers, sandbox._outcome("", answers), "the reason", "cut")
-    nbformat.validate(sent)
-    return [cell.outputs for cell in sent.cells]
-
-
-def result(text: str) -> Any:
-    return new_output("execute_result", data={"text/plain": text}, execution_count=1)
-
-
-END = {"end": "done"}
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"), [("2", "2"), ("99", "3.0"), ("-5", "0.0"), ("nan", "0.0"), ("inf", "3.0"), ("'fine'", "'fine'")]
-)
-def test_a_test_cells_result_is_between_nothing_and_its_points(text: str, kept: str) -> None:
-    [[output]] = merged([{"cell": 0, "outputs": [result(text)]}, END], 3)
-    assert output.data["text/plain"] == kept
-
-
-def test_stderr_of_a_test_is_no_failure() -> None:
-    [[output]] = merged([{"cell": 0, "outputs": [new_output("stream", name="stderr", text="careful")]}, END], 1)
-    assert output.name == "stdout"
-
-
-def test_only_cells_that_were_sent_count_and_only_once() -> None:
-    forged = {"cell": 0, "outputs": [], "source": "pass", "metadata": {"nbgrader": {"points": 100}}}
-    lines = [forged, {"cell": 0, "outputs": [result("1")]}, {"cell": 7, "outputs": []}, {"cell": -1, "outputs": []}]
-    first, second = merged([*lines, {"cell": True, "outputs": []}, END], 1, 1)
-    assert first == []
-    assert second[0].output_type == "error"  # a graded cell without an answer earns nothing
-
-
-def test_unknown_types_and_scripts_are_dropped() -> None:
-    outputs = [
-        {
-            "output_type": "display_data",
-            "data": {"application/javascript": "alert()", "text/plain": "ok"},
-            "metadata": {"x": 1},
-        },
-        {"output_type": "evil"},
-        "text",
-        {"output_type": "stream", "name": "stdlog", "text": {"a": 1}},
-    ]
-    [kept] = merged([{"cell": 0, "outputs": outputs}, END], None)
-    assert kept[0].data == {"text/plain": "ok"}
-    assert kept[0].metadata == {}
-    assert [output.output_type for output in kept] == ["display_data", "stream", "stream"]  # the last: output was left out
-
-
-@given(
-    st.lists(
-        st.one_of(
-            st.binary(max_size=200),
-            st.recursive(
-                st.one_of(st.none(), st.booleans(), st.integers(-2, 3), st.text(max_size=8)),
-                lambda inner: st.one_of(
-                    st.lists(inner, max_size=4),
-                    st.dictionaries(
-                        st.sampled_from(
-                            ["cell", "outputs", "output_type", "data", "text/plain", "text", "ename", "end", "count"]
-                        ),
-                        inner,
-                        max_size=5,
-                    ),
-                ),
-                max_leaves=12,
-            ),
-            st.just(b"[" * 100_000),
-        ),
-        max_size=6,
-    )
-)
-def test_anything_at_all_becomes_a_valid_notebook(lines: list[Any]) -> None:
-    merged([line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines], 1, None, 2)

@@ -82,7 +82,7 @@ print(people.mean(axis=0))
 # Do not take our word for it. Add a million numbers in four ways and see **how many nanoseconds a number costs**. A nanosecond
 # is a billionth of a second.
 
-# %% id="price-code"
+# %% id="price-code" kind="demo"
 def loop_sum(numbers):
     total = 0.0
     for number in numbers:
@@ -358,7 +358,7 @@ def draw(round_number, n=300, m=200, d=16):
 def agree(a, b):
     return np.allclose(a, b, atol=1e-5)
 
-# %% id="measure-code"
+# %% id="measure-code" kind="demo"
 with when_solved():
     found = speedup(pairwise_distance, distance_with_loops, draw, agree)
     print(found)
@@ -392,7 +392,7 @@ gate("pairwise_distance", reached, 30, hint("speed"))
 # No code can be faster than reading its input from memory and writing its result. Let us measure this machine's memory
 # bandwidth and draw that limit too. Watch whether the array version comes closer to it as the size grows.
 
-# %% id="plot"
+# %% id="plot" kind="demo"
 block = np.ones(8_000_000)
 target = np.empty_like(block)
 bandwidth = 2 * block.nbytes / seconds(np.copyto, target, block)
@@ -432,7 +432,7 @@ with when_solved():
 # and one centre. And the `[:, None, :]` way makes an intermediate array of size `(n, m, d)`. With 100,000 points, 10,000
 # centres and d = 128, how much memory would that be?
 
-# %% id="loses-code"
+# %% id="loses-code" kind="demo"
 tiny = (np.zeros((1, 2)), np.ones((1, 2)))
 with when_solved():
     loop_us = 1e3 * seconds(lambda: [distance_with_loops(*tiny) for _ in range(1000)])

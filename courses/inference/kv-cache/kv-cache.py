@@ -537,7 +537,7 @@ for batch, length, n in [(1, 1, 1), (1, 5, 30), (4, 7, 20), (2, 32, 32)]:
 #
 # Count the processed tokens first, then take the time. See how far apart the two ratios are, and compare them with your guess.
 
-# %% id="measure-code"
+# %% id="measure-code" kind="demo"
 def draw(i):
     return model, random_prompt(i), 192
 
@@ -575,7 +575,7 @@ with when_solved():
 torch.seed()
 seed = torch.initial_seed() % 1_000_000
 reached = speedup(
-    submission.generate,
+    lambda _, prompt, n: submission.generate(submission.model, prompt, n),  # a model beside the student's code
     generate_without_cache,
     lambda i: (model, random_prompt(seed + i), 192),
     torch.equal,
@@ -602,7 +602,7 @@ gate("generate", reached, 3, hint("speed"))
 # The bandwidth does not come from a data sheet: we measure it **on this machine**. Our model is small enough for its weights
 # to stay in the CPU's caches, so it is fair to measure by reading a tensor of just that size.
 
-# %% id="plot"
+# %% id="plot" kind="demo"
 def typical(function, repeats=21):
     times = []
     for _ in range(repeats):
@@ -692,7 +692,7 @@ with when_solved():
 # 1. For only a few new tokens, the cache gains next to nothing.
 # 2. A prompt that goes in token by token, not at once, makes prefill slow in spite of the cache.
 
-# %% id="loses-code"
+# %% id="loses-code" kind="demo"
 def prefill_one_by_one(model, prompt):
     cache = Cache(model, 1, prompt.shape[1])
     for i in range(prompt.shape[1]):
@@ -759,7 +759,7 @@ assert abs(submission.won_per_million(250, 90) - 100) < 1e-6, hint("money")
 # serves eight requests together: the weights are read once for all eight, and the price falls further. That is a preview of
 # unit 4.4.
 
-# %% id="money-code"
+# %% id="money-code" kind="demo"
 won_per_hour = 200
 
 with when_solved():

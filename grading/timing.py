@@ -1,0 +1,196 @@
+"""Performance gates: a ratio of CPU times, taken from outside the student's process where the grader runs it.
+
+In a student's notebook both versions are timed in this process. In the grader the student's version is timed by the CPU clock
+of its whole sandbox, which its code can neither read nor set; what it spends in the tests' objects counts too. Inputs are fresh
+at every call, the order alternates, results are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from grading import checks
+
+__all__ = ["Speedup", "bandwidth", "gate", "speedup"]
+
+SHORTEST = 0.01  # seconds of a timed block: shorter calls are timed several in a row
+MOST_CALLS = 64  # in a block
+_TEXTS = {
+    "unequal": {
+        "ko": "빠른 쪽과 느린 쪽의 결과가 달라요. 속도보다 정답이 먼저예요.",
+        "en": "The fast and the slow version disagree. Right comes before fast.",
+    },
+    "gate": {
+        "ko": "{ratio:.1f}배가 나왔어요. {wanted:g}배 이상이어야 해요.",
+        "en": "It reached {ratio:.1f}x; at least {wanted:g}x is wanted.",
+    },
+    "floor": {
+        "ko": "이 컴퓨터의 물리적인 한계보다 빠른 값이 나왔어요. 계산을 건너뛰지 않았는지 확인해 보세요.",
+        "en": "This is faster than the machine's physical limit allows. Is some of the work left out?",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Speedup:
+    """How many times faster, as the median of the rounds; ``rounds`` holds each round's ratio, seconds are of one call."""
+
+    ratio: float
+    rounds: tuple[float, ...]
+    fast_seconds: float
+    slow_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.1f}x ({min(self.rounds):.1f}x - {max(self.rounds):.1f}x)"
+
+
+def speedup(
+    fast: Callable[..., Any],
+    slow: Callable[..., Any],
+    inputs: Callable[[int], tuple[Any, ...]],
+    same: Callable[[Any, Any], bool],
+    rounds: int = 5,
+) -> Speedup:
+    """CPU time of ``slow`` over CPU time of ``fast``, on one thread: alternating order, fresh inputs at every call.
+
+    Args:
+        inputs: makes the arguments of call i.
+        same: whether two results agree.
+
+    Raises:
+        AssertionError: a pair of results does not agree.
+    """
+    ratios: list[float] = []
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with _one_thread():  # idle threads of a pool spin, and spinning counts as CPU time
+        drawn = inputs(0)
+        counts = [_count(function, drawn) for function in (fast, slow)]  # also warms both up
+        for turn in range(rounds):
+            pool = [inputs(1 + turn * max(counts) + i) for i in range(max(counts))]
+            compared = random.sample(range(len(pool)), min(counts))  # nobody can tell which results these are
+            few = [pool[i] for i in compared]
+            blocks = (pool, few) if counts[0] > counts[1] else (few, pool)
+            results: list[list[Any]] = [[], []]
+            for side, function in [(0, fast), (1, slow)][:: 1 if turn % 2 == 0 else -1]:
+                results[side], spent = _timed(function, blocks[side])
+                seconds[side].append(spent / len(blocks[side]))
+            many, some = results if counts[0] > counts[1] else results[::-1]
+            if not all(same(*pair) for pair in zip([many[i] for i in compared], some, strict=True)):
+                raise AssertionError(_text("unequal"))
+            ratios.append(seconds[1][-1] / seconds[0][-1])
+    return Speedup(statistics.median(ratios), tuple(ratios), statistics.median(seconds[0]), statistics.median(seconds[1]))
+
+
+def _count(function: Callable[..., Any], arguments: tuple[Any, ...]) -> int:
+    """How many calls make a block that is long enough to be timed."""
+    _, spent = _timed(function, [arguments])
+    return max(1, min(MOST_CALLS, math.ceil(SHORTEST / max(spent, 1e-9))))
+
+
+def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> tuple[list[Any], float]:
+    """The results, and the CPU seconds of all calls together."""
+    border = checks.border
+    if border is None:
+        began = time.process_time()
+        results = [function(*each) for each in arguments]
+        return results, max(time.process_time() - began, 1e-9)
+    calls, served, theirs, own = border.calls, border.served_seconds, _their_clock(), time.process_time()
+    if isinstance(function, checks._Function):
+        results = function.each(arguments)
+        spent = _their_clock() - theirs + border.served_seconds - served
+    else:
+        results = [function(*each) for each in arguments]
+        spent = time.process_time() - own
+        if border.calls > calls:  # a test's function around the student's
+            spent += _their_clock() - theirs
+    return results, max(spent, 1e-9)
+
+
+def _their_clock() -> float:
+    """Seconds of CPU time that the student's sandbox has used, as the supervisor reads them."""
+    assert checks.service is not None
+    return float(checks.service({"clock": True})["ns"]) / 1e9
+
+
+def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_seconds: float = 0.0) -> None:
+    """A performance gate: prints the figure, its spread and the gate; in the grader the figure is recorded.
+
+    Args:
+        text: where to look when it is missed.
+        floor_seconds: no code can do one call faster on this machine (see ``bandwidth``); a faster result is refused.
+
+    Raises:
+        AssertionError: below ``at_least``, or faster than possible.
+    """
+    low, high = min(reached.rounds), max(reached.rounds)
+    impossible = reached.fast_seconds < floor_seconds
+    passed = reached.ratio >= at_least and not impossible
+    print(f"gate {name}: {reached.ratio:.2f}x, at least {at_least:g}x")
+    print(_plot(low, reached.ratio, high, at_least))
+    if checks.service is not None:
+        figure = {"name": name, "ratio": reached.ratio, "low": low, "high": high, "at_least": at_least, "passed": passed}
+        checks.service({"gate": {**figure, "impossible": impossible}})
+    if impossible:
+        raise AssertionError(_text("floor"))
+    if not passed:
+        raise AssertionError(f"{_text('gate', ratio=reached.ratio, wanted=at_least)} {text}".strip())
+
+
+def _plot(low: float, ratio: float, high: float, at_least: float, width: int = 48) -> str:
+    """The gate (|), the rounds (-) and their median (o) on a logarithmic line from 1x on."""
+    most = max(high, at_least, 1.1) * 1.2
+
+    def place(value: float) -> int:
+        return round((width - 1) * math.log(max(1.0, value)) / math.log(most))
+
+    line = ["."] * width
+    for i in range(place(low), place(high) + 1):
+        line[i] = "-"
+    line[place(at_least)] = "|"
+    line[place(ratio)] = "o"
+    return f"1x {''.join(line)} {most:.3g}x"
+
+
+def bandwidth(size: int) -> float:
+    """Bytes a second that this machine copies, for a working set of ``size`` bytes: median of five, on one thread."""
+    import numpy as np
+
+    source = np.ones(max(1, size // 16))
+    target = np.empty_like(source)
+    with _one_thread():
+        repeats = max(1, (32 << 20) // source.nbytes)
+        times = []
+        for _ in range(5):
+            began = time.process_time()
+            for _ in range(repeats):
+                np.copyto(target, source)
+            times.append((time.process_time() - began) / repeats)
+    return 2 * source.nbytes / max(statistics.median(times), 1e-9)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    from threadpoolctl import threadpool_limits  # here, so that importing this module stays light
+
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    with threadpool_limits(1):
+        try:
+            if torch:
+                torch.set_num_threads(1)
+            yield
+        finally:
+            if torch:
+                torch.set_num_threads(before)
+
+
+def _text(key: str, **values: object) -> str:
+    return _TEXTS[key][checks.language()].format(**values)
