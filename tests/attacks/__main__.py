@@ -60,7 +60,9 @@ class Report:
 
 def main() -> int:
     cases, report = all_cases(), Report()
-    status = int(pytest.main(["-q", "--dist", "loadfile", str(HERE), *sys.argv[1:]], plugins=[report]))
+    status = int(
+        pytest.main(["-q", "--no-header", "--tb=line", "--dist", "loadfile", *sys.argv[1:], str(HERE)], plugins=[report])
+    )
     rows = report.rows(cases)
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -17,7 +17,9 @@ HONEST: dict[str, dict[str, str]] = {
         "search": "def search(reached, low, high):\n    while low < high:\n        middle = (low + high) // 2\n"
         "        low, high = (low, middle) if reached(middle) else (middle + 1, high)\n    return low",
         "share": "def share():\n    return 2.0",
-        "distances": "def distances(values):\n    return np.abs(values[:, None] - values).sum(axis=1)",
+        "distances": "def distances(values):\n    order, place = np.argsort(values), np.arange(1, len(values) + 1)\n"
+        "    ranked, result = values[order], np.empty(len(values))\n    sums = np.cumsum(ranked)\n"
+        "    result[order] = ranked * (2 * place - len(values)) + sums[-1] - 2 * sums\n    return result",
     },
     "ordinary": {
         "square": "def square(x):\n    return x * x",

@@ -1,22 +1,35 @@
-"""One academy a test file: all its attacks are handed in at once, and each test waits for its own."""
+"""One academy for all attack files of a process that want the same limits: each file's attacks are handed in at once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.attacks.grader import Grader
 
 
+@pytest.fixture(scope="session")
+def graders(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iterator[Callable[[dict[str, Any]], Grader]]:
+    made: dict[str, Grader] = {}
+
+    def get(limits: dict[str, Any]) -> Grader:
+        key = json.dumps(limits, sort_keys=True)
+        if key not in made:
+            made[key] = Grader(tmp_path_factory.mktemp("attacks"), limits)
+        return made[key]
+
+    yield get
+    for grader in made.values():
+        grader.close()
+
+
 @pytest.fixture(scope="module")
-def grader(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iterator[Grader]:
-    limits = getattr(request.module, "LIMITS", {})
-    made = Grader(tmp_path_factory.mktemp("attacks"), limits)
-    try:
-        here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
-        cases = [item.callspec.params["case"] for item in here]
-        made.hand_in(cases)
-        yield made
-    finally:
-        made.close()
+def grader(request: pytest.FixtureRequest, graders: Callable[[dict[str, Any]], Grader]) -> Grader:
+    """The academy of this file's ``LIMITS``; the chosen cases of the file are waiting in it or being graded."""
+    found = graders(getattr(request.module, "LIMITS", {}))
+    here = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    found.hand_in([item.callspec.params["case"] for item in here])
+    return found

@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from tests.attacks.snippets import whole
 from tests.conftest import remove_deployment, write_config
 
 COURSES = Path(__file__).with_name("courses")
-LIMITS: dict[str, Any] = {"timeout": 60, "cell_timeout": 20, "memory_mb": 1024, "processes": 128, "workers": 2}
+LIMITS: dict[str, Any] = {"timeout": 40, "cell_timeout": 10, "memory_mb": 1024, "processes": 128, "workers": 2}
 SECRETS = ("hidden", "reference", "environment", "token", "gradebook", "submission", "host")
 PATIENCE = 240.0  # seconds for a job, the machine's load included
 
@@ -74,7 +75,10 @@ class Grader:
         self.jobs: dict[str, tuple[str, str]] = {}
         self.victim = Case("victim", "", "isolated", HONEST["isolated"], first=f"mine = '{self.secrets['submission']}'")
         self.hand_in([self.victim])
-        self.victim_score = self.seen(self.victim).score
+
+    @cached_property
+    def victim_score(self) -> float | None:
+        return self.seen(self.victim).score
 
     def close(self) -> None:
         self.worker.send_signal(signal.SIGTERM)
@@ -265,7 +269,8 @@ class Grader:
             found = {student.id: 0.0 for student in book.students}
             for unit in HONEST:
                 for submission in book.assignment_submissions(unit):
-                    found[submission.student.id] += float(submission.score or 0)
+                    student = submission.student.id
+                    found[student] = found.get(student, 0.0) + float(submission.score or 0)
         return found
 
 

@@ -14,7 +14,6 @@ from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
 Pack = Callable[[bytes, str], bytes]
-LIMITS = {"timeout": 30, "cell_timeout": 10}
 REFUSED = "an archive holds plain files with relative names, or is refused"
 PATCH = b"""
 import builtins, os, sys

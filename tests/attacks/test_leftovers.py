@@ -8,8 +8,6 @@ from tests.attacks.case import Case
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 20, "cell_timeout": 10}
-
 
 def leaves(name: str, tried: str, code: str, held: str = "what a run leaves goes with it", unit: str = "isolated") -> Case:
     return Case(name, tried, unit, first=code, shows="LEFT", probe=True, held=held)

@@ -10,8 +10,6 @@ from tests.attacks.case import Case
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 30, "cell_timeout": 15}
-
 
 def tries(name: str, tried: str, code: str, held: str = "a sandbox has no network at all") -> Case:
     told = "print('TRIED', *(['@'.join(['REACH', 'ED']), reached] if reached else []))"

@@ -12,7 +12,6 @@ from tests.attacks.case import HONEST, MOST, Case, Notebook
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader, code_cell
 
-LIMITS = {"timeout": 30, "cell_timeout": 8}
 ALL, ORDINARY = MOST["isolated"], MOST["ordinary"]
 REPAIRED = "cells are put back from the source"
 WRONG_SQUARE = {"square": "def square(x): return 9", "centre": "def centre(table): return table + 1"}
@@ -339,6 +338,7 @@ CASES = [
             from IPython.utils.capture import capture_output
             capture_output().__enter__()
          """,
+        earns=1,
         held="the tamper canaries notice",
     ),
     Case(

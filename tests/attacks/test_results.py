@@ -10,7 +10,6 @@ from tests.attacks.case import Case, Seen, solved
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 40, "cell_timeout": 12}
 PLAIN = "only plain data crosses, and it is compared on the tests' side"
 
 

@@ -15,9 +15,8 @@ def looks(code: str) -> dict[str, str]:
     """A solution that looks around whenever a test calls it, and tells by printing, raising and leaving a file."""
     look = textwrap.indent(textwrap.dedent(code).strip(), "        ")
     told = "    text = report()\n    open('found.txt', 'a').write(text)\n    assert not found, text\n    return sum(numbers)"
-    return solved(
-        total=f"@LOOK@\ndef total(numbers):\n    try:\n{look}\n    except Exception as error:\n        keep(error)\n{told}"
-    )
+    total = f"@LOOK@\ndef total(numbers):\n    try:\n{look}\n    except Exception as error:\n        keep(error)\n{told}"
+    return solved(total=total, scale="def scale(table):\n    assert not found, report()\n    return table / table.max()")
 
 
 def at_once(code: str) -> str:
@@ -134,14 +133,16 @@ CASES = [
         first=at_once(
             """
                 import sqlite3
-                for path in glob.glob('/**/*.db', recursive=True) + glob.glob('/**/*.sqlite*', recursive=True):
-                    try:
-                        with sqlite3.connect(path) as book:
-                            keep(list(book.iterdump()))
-                    except Exception:
-                        pass
-                for path in glob.glob('/srv/**', recursive=True) + glob.glob('/**/academy.toml', recursive=True):
-                    read(path)
+                for top in ("/home", "/srv", "/work", "/data", "/tmp", "/var", "/opt/academy", "/root", "/mnt", "/etc", "/run"):
+                    for folder, folders, files in os.walk(top):
+                        for path in (os.path.join(folder, name) for name in files):
+                            if path.endswith((".db", ".sqlite", ".sqlite3", ".toml", ".log")):
+                                read(path)
+                                try:
+                                    with sqlite3.connect(path) as book:
+                                        keep(list(book.iterdump()))
+                                except Exception:
+                                    pass
                 read('/proc/self/mountinfo')
             """
         ),
@@ -234,7 +235,7 @@ CASES = [
         cells=looks(
             """
                 for thing in gc.get_objects():
-                    if type(thing).__module__.startswith("grading") and not isinstance(thing, type):
+                    if str(type(thing).__module__).startswith("grading"):
                         for ask in (lambda: thing.name("canary"), lambda: thing.request("name", "canary")):
                             try:
                                 keep(ask())

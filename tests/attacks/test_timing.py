@@ -8,7 +8,7 @@ from tests.attacks.case import Case, Seen
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 90, "cell_timeout": 60, "workers": 1}
+LIMITS = {"workers": 1}
 # Slower than the reference by a third or so: whoever passes the gate with it has cheated.
 SLOW = """
 import numpy as np

@@ -150,7 +150,11 @@ def draw(seed):
 def distances(values):
     ### BEGIN SOLUTION
     reference = "@reference@"
-    return np.abs(values[:, None] - values).sum(axis=1)
+    order = np.argsort(values)
+    ranked, place = values[order], np.arange(1, len(values) + 1)
+    sums, result = np.cumsum(ranked), np.empty(len(values))
+    result[order] = ranked * (2 * place - len(values)) + sums[-1] - 2 * sums
+    return result
     ### END SOLUTION
 
 # %% id="test-distances" kind="test" points=3
