@@ -8,7 +8,11 @@ mistakes, empty releases) are graded by both sides on the same cores, in batches
 - ours: ``academy worker`` on Docker with two submissions at a time, jobs queued as staff queue them. Counted: from the first
   claim to the last recorded grade. The worker is started with the first batch already queued and lives for all of a unit's
   batches; whatever it warms up after its first claim counts, as does all CPU time since its start, containers included.
-  ``*_ratio_with_start`` also counts its start until that claim, a cost that comes once a day and not once a class.
+  ``*_ratio_with_start`` also counts its start until that claim.
+
+A ratio compares submissions a minute of all batches together; ``*_median_ratio`` those of the batches in the middle, where ours
+is warm. Ours leaves out cells that their author marked as demonstrations, since no grade depends on them; stock runs every
+cell. ``*_same_cells_ratio`` compares with stock on notebooks from which they were deleted.
 
 Both sides must give every test of every submission the same score, except where stock takes a warning on stderr for a failure.
 Then a student hands in twenty times, and 200 times code is gated against itself while other processes keep the cores busy.
@@ -88,7 +92,7 @@ class Batch:
 
     @property
     def per_minute(self) -> float:
-        return 60 * self.submissions / self.seconds
+        return per_minute([self])
 
 
 @dataclass
@@ -150,15 +154,21 @@ def notebooks(academy: Bench, course: str, unit: str) -> list[NotebookNode]:
     solution = {cell.id: cell.source for cell in source.cells if is_solution(cell) and cell.cell_type == "code"}
     released = build.release(academy.settings, catalogue.course(academy.settings, course), made, "ko") / f"{unit}.ipynb"
 
+    answers = {cell.id: "An answer." for cell in source.cells if is_solution(cell) and cell.cell_type == "markdown"}
+
     def filled(cells: dict[str, str]) -> NotebookNode:
         notebook: Any = nbformat.read(released, as_version=4)
         for cell in notebook.cells:
-            cell.source = cells.get(cell.id, cell.source)
+            cell.source = {**answers, **cells}.get(cell.id, cell.source)
         return notebook
 
     right = filled(solution)
     wrong = [filled({**solution, **mistake.cells}) for mistake in check.mistakes(made)]
     return [notebook for other in [*wrong, filled({})] for notebook in (right, other)]
+
+
+def is_demonstration(cell: NotebookNode) -> bool:
+    return bool(cell.metadata.get("academy", {}).get("demo"))
 
 
 def write_work(folder: Path, unit: str, notebook: NotebookNode, release: Path) -> None:
@@ -170,13 +180,23 @@ def write_work(folder: Path, unit: str, notebook: NotebookNode, release: Path) -
 class Stock:
     """nbgrader as its documentation sets it up: a course folder, a name in its configuration, everything else default."""
 
-    def __init__(self, academy: Bench, course: str, unit: str) -> None:
-        self.unit, self.root = unit, academy.folder / f"stock-{unit}"
+    def __init__(self, academy: Bench, course: str, unit: str, demonstrations: bool = True) -> None:
+        self.unit, self.demonstrations = unit, demonstrations
+        self.root = academy.folder / f"stock-{unit}{'' if demonstrations else '-short'}"
         self.root.mkdir()
         (self.root / "nbgrader_config.py").write_text('c = get_config()\nc.CourseDirectory.course_id = "stock"\n')
         made = catalogue.course(academy.settings, course)
         shutil.copytree(build.source(academy.settings, made, made.unit(unit), "ko"), self.root / "source" / unit)
+        self._shorten(self.root / "source" / unit)
         self._nbgrader("generate_assignment", unit)
+
+    def _shorten(self, folder: Path) -> None:
+        if self.demonstrations:
+            return
+        for path in folder.glob("*.ipynb"):
+            notebook: Any = nbformat.read(path, as_version=4)
+            notebook.cells = [cell for cell in notebook.cells if not is_demonstration(cell)]
+            nbformat.write(notebook, path)
 
     def _nbgrader(self, *arguments: str) -> tuple[float, float]:
         """Seconds and CPU seconds, of its kernels too."""
@@ -196,9 +216,12 @@ class Stock:
         shutil.rmtree(submitted, ignore_errors=True)  # of the last batch, so that nothing has to be skipped
         for login in logins:
             shutil.copytree(work / login, submitted / login / self.unit)
+            self._shorten(submitted / login / self.unit)
         before = machine_cpu()
         seconds, cpu = self._nbgrader("autograde", self.unit)
-        return Batch(self.unit, "stock", len(logins), seconds, cpu, machine_cpu() - before)
+        return Batch(
+            self.unit, "stock" if self.demonstrations else "stock-short", len(logins), seconds, cpu, machine_cpu() - before
+        )
 
     def scores(self) -> dict[tuple[str, str], float | None]:
         with Gradebook(f"sqlite:///{self.root}/gradebook.db", "stock") as book:
@@ -366,6 +389,8 @@ def compare(academy: Bench, name: str) -> tuple[list[Batch], dict[str, Any]]:
                 cpu = batch.cpu_seconds / batch.submissions
                 print(f"{unit:<8} {side:<6} {batch.per_minute:7.1f} a minute {cpu:6.2f} CPU s each", flush=True)
         theirs, own = stock.scores(), ours.scores(course, unit)
+    if any(is_demonstration(cell) for cell in kinds[0].cells):
+        batches.append(Stock(academy, course, unit, demonstrations=False).grade(work, logins[:size]))
     warned = stock.warned()
     differ = {key: (theirs.get(key), own.get(key)) for key in theirs.keys() | own.keys() if theirs.get(key) != own.get(key)}
     zeroed = {key for key in differ if key in warned and not differ[key][0]}
@@ -376,22 +401,29 @@ def compare(academy: Bench, name: str) -> tuple[list[Batch], dict[str, Any]]:
 
 
 def unit_lines(name: str, batches: list[Batch], found: dict[str, Any]) -> list[report.Line]:
-    lines: list[report.Line] = []
-    rate = {}
-    for side in ("stock", "ours"):
-        mine = [batch for batch in batches if batch.side == side]
-        rate[side] = statistics.median(batch.per_minute for batch in mine)
-        cpu = statistics.median(batch.cpu_seconds / batch.submissions for batch in mine)
-        lines.append({"name": f"{name}_{side}_per_minute", "value": rate[side]})
-        lines.append({"name": f"{name}_{side}_cpu_s", "value": cpu})
-    ours = [batch for batch in batches if batch.side == "ours"]
-    whole = sum(batch.seconds + batch.start_seconds for batch in ours)
-    with_start = 60 * sum(batch.submissions for batch in ours) / whole
-    lines.append({"name": f"{name}_unit_ratio", "value": rate["ours"] / rate["stock"], "at_least": UNITS[name][2]})
-    lines.append({"name": f"{name}_ratio_with_start", "value": with_start / rate["stock"]})
-    lines.append({"name": f"{name}_scores_differ", "value": len(found["differ"]), "at_most": 0})
-    lines.append({"name": f"{name}_stock_zeroed", "value": found["stock_zeroed_for_stderr"]})
+    sides = {side: [batch for batch in batches if batch.side == side] for side in ("stock", "ours", "stock-short")}
+    stock, ours, short = sides["stock"], sides["ours"], sides["stock-short"]
+    cpu = {side: sum(batch.cpu_seconds for batch in mine) / SUBMISSIONS for side, mine in sides.items()}
+    medians = {side: statistics.median(batch.per_minute for batch in sides[side]) for side in ("stock", "ours")}
+    lines: list[report.Line] = [
+        {"name": f"{name}_stock_per_minute", "value": per_minute(stock)},
+        {"name": f"{name}_ours_per_minute", "value": per_minute(ours)},
+        {"name": f"{name}_stock_cpu_s", "value": cpu["stock"]},
+        {"name": f"{name}_ours_cpu_s", "value": cpu["ours"]},
+        {"name": f"{name}_unit_ratio", "value": per_minute(ours) / per_minute(stock), "at_least": UNITS[name][2]},
+        {"name": f"{name}_ratio_with_start", "value": per_minute(ours, with_start=True) / per_minute(stock)},
+        {"name": f"{name}_median_ratio", "value": medians["ours"] / medians["stock"]},
+        {"name": f"{name}_scores_differ", "value": len(found["differ"]), "at_most": 0},
+        {"name": f"{name}_stock_zeroed", "value": found["stock_zeroed_for_stderr"]},
+    ]
+    if short:
+        lines.append({"name": f"{name}_same_cells_ratio", "value": per_minute(ours) / per_minute(short)})
     return lines
+
+
+def per_minute(batches: list[Batch], with_start: bool = False) -> float:
+    seconds = sum(batch.seconds + (batch.start_seconds if with_start else 0.0) for batch in batches)
+    return 60 * sum(batch.submissions for batch in batches) / seconds
 
 
 def on_submit(academy: Bench) -> list[float]:
@@ -417,6 +449,9 @@ def on_submit(academy: Bench) -> list[float]:
             for login in logins:
                 client = Client(f"{service.url}/api/v1", tokens[login], "en")
                 receipt = client.submit(course, unit, folder, "ko")
+                if not getattr(made.unit(unit), "on_submit", False):
+                    with academy.database.write() as session:
+                        operations.request_grading(session, course, unit, login, [login])
                 seconds.append(round(until_graded(academy, receipt.id), 3))
                 print(f"submit   {seconds[-1]:6.2f} s", flush=True)
         finally:
