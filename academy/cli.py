@@ -512,6 +512,67 @@ def feedback(course: CourseArgument, unit: UnitArgument, student: StudentOption 
     _queue("request_feedback", course, unit, student, wait)
 
 
+@app.command()
+def cancel(course: CourseArgument, unit: UnitArgument, student: StudentOption = None) -> None:
+    """Take a unit's submissions that wait or are being graded out of the queue; recorded scores stay."""
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    with Database(config.database_url).write() as session:
+        cancelled = operations.cancel_jobs(session, course, unit, actor(), student)
+    typer.echo(f"{len(cancelled)} cancelled.")
+
+
+@app.command()
+def extend(
+    course: CourseArgument,
+    unit: UnitArgument,
+    login: Annotated[str, typer.Argument(help="The student.")],
+    until: Annotated[str, typer.Option(help="New due date, e.g. 2026-12-08 18:00; the academy's time zone.")] = "",
+    reason: Annotated[str, typer.Option(help="Why; stands in the history.")] = "",
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take the extension back.")] = False,
+) -> None:
+    """Give one student more time for a unit."""
+    from academy.database import Database
+    from grading import operations
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    with Database(config.database_url).write() as session:
+        if revoke:
+            operations.revoke_extension(session, config, course, unit, login, actor())
+        else:
+            due_at = operations.parse_due(until, config)
+            operations.grant_extension(session, config, course, unit, login, due_at, reason, actor())
+    typer.echo(f"{login}: the extension is revoked." if revoke else f"{login} has until {until}.")
+
+
+@app.command()
+def regrades(course: CourseArgument) -> None:
+    """List a course's regrade requests that wait for an answer; they are answered on the unit's page."""
+    from academy.database import Database
+    from grading import operations
+
+    with Database(load().database_url).read() as session:
+        for row in operations.open_regrades(session, course):
+            typer.echo(f"{row.asked_at:%Y-%m-%d %H:%M} {row.unit} {row.login}: {row.text}")
+
+
+@app.command()
+def similarity(course: CourseArgument, unit: UnitArgument) -> None:
+    """Show which submissions of a unit have code in common, the closest first."""
+    from academy.database import Database
+    from grading import operations
+    from grading import similarity as report
+
+    config = load()
+    unit = operations.find_unit(config, course, unit)
+    for pair in report.similarity(config, Database(config.database_url), course, unit):
+        typer.echo(f"{pair.first} {pair.first_share:.0%}  {pair.second} {pair.second_share:.0%}  {len(pair.pieces)} pieces")
+
+
 def _queue(what: str, course: str, unit: str, students: list[str] | None, wait: bool) -> None:
     from rich.progress import Progress
 

@@ -37,7 +37,6 @@ from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.nbgraderformat import SCHEMA_VERSION
 from nbgrader.preprocessors import (
-    AssignLatePenalties,
     CheckCellMetadata,
     ClearOutput,
     DeduplicateIds,
@@ -55,6 +54,8 @@ from traitlets.config import Config
 from academy.messages import AcademyError
 from academy.settings import Settings
 from grading import sandbox, supervisor
+from grading.courses import catalogue
+from grading.penalties import penalty
 
 MAX_NOTEBOOK = 50 << 20  # bytes
 _HIDDEN = re.compile(r"^[^\n]*BEGIN HIDDEN TESTS.*?(?:^[^\n]*END HIDDEN TESTS[^\n]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
@@ -69,6 +70,7 @@ class Score:
     score: float
     max_score: float
     needs_manual: bool
+    penalty: float = 0.0
     submitted_at: datetime | None = None
 
 
@@ -86,6 +88,7 @@ class Run:
     repairs: list[str] = field(default_factory=list)
     gates: list[dict[str, Any]] = field(default_factory=list)
     phases: dict[str, float] = field(default_factory=dict)
+    late: Callable[[float, float], float] = lambda _score, _most: 0.0  # the penalty of a notebook's score
     error: AcademyError | None = None  # why the sandbox could not run it; nbgrader would only log it
 
     def take(self, result: supervisor.Result) -> None:
@@ -135,7 +138,7 @@ def nbgrader_config(settings: Settings, course: str) -> Config:
         ClearMetadataPreprocessor,
         LimitOutput,
         SaveAutoGrades,
-        AssignLatePenalties,
+        LatePenalties,
         CheckCellMetadata,
     ]
     config.ClearMetadataPreprocessor.preserve_cell_metadata_mask = ["nbgrader"]
@@ -189,8 +192,20 @@ def set_due_date(settings: Settings, course: str, unit: str, due_at: datetime | 
             book.update_or_create_assignment(unit, duedate=due_at.replace(tzinfo=None) if due_at else None)
 
 
-def grade(settings: Settings, course: str, unit: str, login: str, name: str = "", language: str = "") -> dict[str, Any]:
+def grade(
+    settings: Settings,
+    course: str,
+    unit: str,
+    login: str,
+    name: str = "",
+    language: str = "",
+    received_at: str = "",
+    due_at: str = "",
+) -> dict[str, Any]:
     """Autograde ``submitted/LOGIN/UNIT`` into the gradebook.
+
+    Args:
+        received_at, due_at: ISO 8601, for the course's late policy; the due date is the student's own.
 
     Returns ``score``, ``max_score``, ``needs_manual``; ``seconds`` in the sandboxes and their ``outcomes``; ``flags`` for
     staff, ``repairs`` for the student, ``gates`` (measured figures), ``phases`` (name -> seconds).
@@ -207,6 +222,10 @@ def grade(settings: Settings, course: str, unit: str, login: str, name: str = ""
         book.update_or_create_student(login, **({"first_name": name} if name else {}))
     source = settings.course_folder(course) / "source" / unit
     run = Run(settings, language or settings.academy.language, source if source.is_dir() else None, _tell)
+    if received_at and due_at:
+        policy = catalogue.late_policy(settings, course)
+        moments = datetime.fromisoformat(received_at), datetime.fromisoformat(due_at)
+        run.late = lambda score, most: penalty(policy, *moments, score, most).points
     _run.set(run)
     _convert(Autograde, settings, course, unit, login)
     with gradebook(settings, course) as book:
@@ -332,6 +351,18 @@ class SandboxExecute(NbGraderPreprocessor):
         return nbformat.reads(result.notebook.decode("utf-8"), as_version=4), resources
 
 
+class LatePenalties(NbGraderPreprocessor):
+    """In place of nbgrader's: the course's policy, the student's own due date."""
+
+    def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
+        about = resources["nbgrader"]
+        with Gradebook(about["db_url"]) as book:
+            found = book.find_submission_notebook(about["notebook"], about["assignment"], about["student"])
+            found.late_submission_penalty = _run.get().late(float(found.score or 0), float(found.max_score or 0)) or None
+            book.db.commit()
+        return nb, resources
+
+
 class HideTests(NbGraderPreprocessor):
     """Takes out of a student's pages what they must not see: hidden tests, their output, and tracebacks of tests."""
 
@@ -381,10 +412,9 @@ class _Errors(logging.Handler):
 
 def _score(submission: Any) -> Score:
     most = float(submission.max_score or 0)
-    score = float(submission.score or 0) - float(submission.late_submission_penalty or 0)
-    return Score(
-        submission.student.id, min(max(score, 0.0), most), most, bool(submission.needs_manual_grade), submission.timestamp
-    )
+    penalty = float(submission.late_submission_penalty or 0)
+    score = min(max(float(submission.score or 0) - penalty, 0.0), most)
+    return Score(submission.student.id, score, most, bool(submission.needs_manual_grade), penalty, submission.timestamp)
 
 
 def _known(book: Gradebook, unit: str) -> bool:

@@ -15,19 +15,37 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from academy.database import Database, now
-from academy.messages import AcademyError
+from academy.messages import AcademyError, message
 from academy.people import members
 from academy.settings import Settings
+from grading.courses import catalogue
 from grading.exchange import archive
 from grading.exchange.store import Store
-from grading.records import Feedback, Grade, Job, Release, Submission, newest_submissions, record
+from grading.penalties import is_late, penalty
+from grading.records import (
+    Extension,
+    Feedback,
+    Grade,
+    Job,
+    Measurement,
+    Nickname,
+    Regrade,
+    Release,
+    Submission,
+    newest_submissions,
+    record,
+)
 
 RELEASES = {"ko": "release", "en": "release.en"}  # a unit with one language has "release" alone, and the language ""
 ACTIVE = ("queued", "running")
+ON_SUBMIT_PRIORITY = 10  # of a student who waits; a class's batch has 0
+REGRADE_TEXT = (10, 2000)  # characters
+NICKNAME_LENGTH = 20
+RATE_OVER = 20  # submissions
 
 
 @dataclass(frozen=True)
@@ -191,6 +209,243 @@ def _active(session: Session, kind: str, submission: Submission) -> Job | None:
     return session.scalars(query).first()
 
 
+def cancel_jobs(session: Session, course: str, unit: str, actor: str, logins: list[str] | None = None) -> list[Job]:
+    """Take what waits or is being graded out of the queue; a worker stops by itself when it sees that its job is cancelled."""
+    query = select(Job).where(Job.kind == "grade", Job.course == course, Job.unit == unit, Job.state.in_(ACTIVE))
+    cancelled = []
+    for job in session.scalars(query):
+        submission = session.get_one(Submission, job.submission_id)
+        if logins is None or submission.login in logins:
+            _cancel(session, job, actor)
+            record(session, actor, "cancel", course, unit, submission.login, submission=submission.id)
+            cancelled.append(job)
+    session.flush()
+    return cancelled
+
+
+def _cancel(session: Session, job: Job, actor: str) -> None:
+    job.state, job.cancelled_by, job.finished_at, job.claim_expires_at = "cancelled", actor, now(), None
+
+
+def grade_again(session: Session, course: str, unit: str, actor: str, logins: list[str] | None = None) -> list[Job]:
+    """Queue the newest submissions once more, whatever became of them before."""
+    return request_grading(session, course, unit, actor, logins)
+
+
+def grade_at_once(session: Session, submission: Submission) -> Job:
+    """Queue a submission that has just arrived, before everything that staff asked for; older ones of its unit need not be."""
+    same = (Submission.course == submission.course, Submission.unit == submission.unit, Submission.login == submission.login)
+    query = select(Job).join(Submission, Job.submission_id == Submission.id)
+    for job in session.scalars(query.where(*same, Job.kind == "grade", Job.state == "queued")):
+        _cancel(session, job, submission.login)
+    job = _enqueue(session, "grade", submission, submission.login)
+    job.priority = ON_SUBMIT_PRIORITY
+    return job
+
+
+def due_for(session: Session, course: str, unit: str, login: str) -> datetime | None:
+    """When a unit is due for one student: their extension, or the release's date."""
+    extension = session.get(Extension, (course, unit, login))
+    if extension is not None:
+        return extension.due_at
+    release = session.get(Release, (course, unit))
+    return release.due_at if release else None
+
+
+def grant_extension(
+    session: Session, settings: Settings, course: str, unit: str, login: str, due_at: datetime, reason: str, actor: str
+) -> Extension:
+    """Give one student until ``due_at``; what they have submitted is late or not by that date from now on.
+
+    Raises:
+        AcademyError: no such student, no reason, or not later than the unit's own date.
+    """
+    release = session.get(Release, (course, unit))
+    if release is None:
+        raise AcademyError("grading-not-released", 404, course=course, unit=unit)
+    if login not in {person.login for person in members(session, course, "student")}:
+        raise AcademyError("grading-no-student", 404, login=login, course=course)
+    if not reason.strip():
+        raise AcademyError("grading-no-reason", 422)
+    if release.due_at is None or due_at <= release.due_at:
+        raise AcademyError("grading-extension-early", 422)
+    extension = session.get(Extension, (course, unit, login)) or Extension(course=course, unit=unit, login=login)
+    extension.due_at, extension.reason, extension.granted_by, extension.granted_at = due_at, reason.strip(), actor, now()
+    session.add(extension)
+    session.flush()
+    _judge_again(session, settings, course, unit, login)
+    record(session, actor, "extend", course, unit, login, due_at=due_at.isoformat(), reason=reason.strip())
+    return extension
+
+
+def revoke_extension(session: Session, settings: Settings, course: str, unit: str, login: str, actor: str) -> None:
+    """Take an extension back."""
+    extension = session.get(Extension, (course, unit, login))
+    if extension is None:
+        raise AcademyError("grading-no-extension", 404, login=login)
+    session.delete(extension)
+    session.flush()
+    _judge_again(session, settings, course, unit, login)
+    record(session, actor, "revoke-extension", course, unit, login)
+
+
+def _judge_again(session: Session, settings: Settings, course: str, unit: str, login: str) -> None:
+    """Whether a student's submissions are late, by the due date that is theirs now. Their scores follow when graded again."""
+    late, due_at = catalogue.late_policy(settings, course), due_for(session, course, unit, login)
+    query = select(Submission).where(Submission.course == course, Submission.unit == unit, Submission.login == login)
+    for submission in session.scalars(query):
+        submission.late = is_late(late, submission.received_at, due_at)
+
+
+def ask_regrade(session: Session, submission: Submission, text: str, login: str) -> Regrade:
+    """A student asks to have a grade looked at again.
+
+    Raises:
+        AcademyError: too short or long a text, or an open request already.
+    """
+    if submission.login != login:
+        raise AcademyError("grading-no-submission-of", 404, login=login)
+    if not REGRADE_TEXT[0] <= len(text.strip()) <= REGRADE_TEXT[1]:
+        raise AcademyError("grading-regrade-text", 422, least=REGRADE_TEXT[0], most=REGRADE_TEXT[1])
+    opened = select(Regrade).where(Regrade.submission_id == submission.id, Regrade.state == "open")
+    if session.scalars(opened).first() is not None:
+        raise AcademyError("grading-regrade-open", 409)
+    about = {"course": submission.course, "unit": submission.unit, "login": login}
+    regrade = Regrade(submission_id=submission.id, text=text.strip(), **about)
+    session.add(regrade)
+    session.flush()
+    record(session, login, "ask-regrade", submission=submission.id, regrade=regrade.id, text=text.strip(), **about)
+    return regrade
+
+
+def answer_regrade(session: Session, regrade_id: str, accept: bool, answer: str, actor: str, again: bool = False) -> Regrade:
+    """Staff answer a request; ``again`` queues the submission once more.
+
+    Raises:
+        AcademyError: no such open request, or no answer in words.
+    """
+    regrade = session.get(Regrade, regrade_id)
+    if regrade is None or regrade.state != "open":
+        raise AcademyError("grading-regrade-closed", 409)
+    if not answer.strip():
+        raise AcademyError("grading-no-reason", 422)
+    regrade.state, regrade.answer = ("accepted" if accept else "declined"), answer.strip()
+    regrade.answered_by, regrade.answered_at = actor, now()
+    if accept and again:
+        _enqueue(session, "grade", session.get_one(Submission, regrade.submission_id), actor)
+    about = {"course": regrade.course, "unit": regrade.unit, "login": regrade.login}
+    record(session, actor, "answer-regrade", regrade=regrade.id, state=regrade.state, answer=answer.strip(), **about)
+    return regrade
+
+
+def open_regrades(session: Session, course: str) -> list[Regrade]:
+    """A course's requests that wait for an answer, the oldest first."""
+    query = select(Regrade).where(Regrade.course == course, Regrade.state == "open")
+    return list(session.scalars(query.order_by(Regrade.asked_at, Regrade.id)))
+
+
+def join_leaderboard(session: Session, course: str, login: str, nickname: str) -> Nickname:
+    """Stand on a course's leaderboards under a nickname, or under another from now on.
+
+    Raises:
+        AcademyError: empty, too long, or somebody else's.
+    """
+    name = " ".join(nickname.split())
+    if not 2 <= len(name) <= NICKNAME_LENGTH or not name.isprintable():
+        raise AcademyError("grading-nickname", 422, most=NICKNAME_LENGTH)
+    taken = select(Nickname).where(Nickname.course == course, func.lower(Nickname.nickname) == name.lower())
+    if any(row.login != login for row in session.scalars(taken)):
+        raise AcademyError("grading-nickname-taken", 409, nickname=name)
+    row = session.get(Nickname, (course, login)) or Nickname(course=course, login=login)
+    row.nickname = name
+    session.add(row)
+    session.flush()
+    record(session, login, "join-leaderboard", course, login=login, nickname=name)
+    return row
+
+
+def leave_leaderboard(session: Session, course: str, login: str) -> None:
+    """Stand on none of a course's leaderboards any more."""
+    row = session.get(Nickname, (course, login))
+    if row is not None:
+        session.delete(row)
+        record(session, login, "leave-leaderboard", course, login=login)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One line of a leaderboard."""
+
+    nickname: str
+    ratio: float
+    low: float
+    high: float
+    measured_at: datetime
+    login: str  # for "you"; shown to nobody else
+
+
+def leaderboard(session: Session, course: str, unit: str, gate: str) -> list[Rank]:
+    """Who joined, by the best that the grader measured of them, the fastest first."""
+    query = (
+        select(Nickname, Measurement)
+        .join(Submission, (Submission.course == Nickname.course) & (Submission.login == Nickname.login))
+        .join(Measurement, Measurement.submission_id == Submission.id)
+        .where(Nickname.course == course, Submission.unit == unit, Measurement.name == gate, Measurement.passed)
+    )
+    best: dict[str, Rank] = {}
+    for who, figure in session.execute(query):
+        if who.login not in best or figure.ratio > best[who.login].ratio:
+            best[who.login] = Rank(who.nickname, figure.ratio, figure.low, figure.high, figure.measured_at, who.login)
+    return sorted(best.values(), key=lambda rank: -rank.ratio)
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """A submission's newest grading job, as staff watch it."""
+
+    login: str
+    job: Job
+    position: int | None  # in the queue of all units, from 1; None when it does not wait
+    seconds: float | None  # in its present phase; None when it is not at work
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A unit's grading jobs: each submission's newest."""
+
+    rows: list[QueueRow]
+    rate: float | None  # submissions a minute, over the last that were finished
+    left: float | None  # seconds until all are done
+
+
+def queue_view(session: Session, course: str, unit: str) -> Queue:
+    """What the grader does with a unit's submissions."""
+    jobs = {job.submission_id: job for job in reversed(job_states(session, course, unit)) if job.kind == "grade"}
+    logins = {
+        row.id: row.login
+        for row in session.execute(select(Submission.id, Submission.login).where(Submission.id.in_(list(jobs))))
+    }
+    waiting = select(Job.id).outerjoin(Submission, Job.submission_id == Submission.id).where(Job.state == "queued")
+    arrived = func.coalesce(Submission.received_at, Job.created_at)
+    places = {id: place for place, id in enumerate(session.scalars(waiting.order_by(Job.priority.desc(), arrived.desc())), 1)}
+    moment = now()
+    rows = [
+        QueueRow(
+            logins.get(job.submission_id or "", ""),
+            job,
+            places.get(job.id),
+            (moment - job.phase_at).total_seconds() if job.state == "running" and job.phase_at else None,
+        )
+        for job in jobs.values()
+    ]
+    ends = sorted(job.finished_at for job in jobs.values() if job.state == "done" and job.finished_at)[-RATE_OVER:]
+    rate = None
+    if len(ends) > 1 and ends[-1] > ends[0]:
+        rate = 60 * (len(ends) - 1) / (ends[-1] - ends[0]).total_seconds()
+    active = sum(job.state in ACTIVE for job in jobs.values())
+    return Queue(rows, rate, 60 * active / rate if rate and active else None)
+
+
 def job_states(session: Session, course: str, unit: str, since: datetime | None = None) -> list[Job]:
     """The newest job of each kind of every submission of a unit, newest first; ``since``: only jobs made after."""
     query = select(Job).where(Job.course == course, Job.unit == unit).order_by(Job.id.desc())
@@ -279,8 +534,6 @@ def find_unit(settings: Settings, course: str, wanted: str) -> str:
     Raises:
         AcademyError: there is no such course or unit.
     """
-    from grading.courses import catalogue
-
     try:
         return catalogue.course(settings, course).unit(wanted).id
     except AcademyError:
@@ -291,6 +544,7 @@ def find_unit(settings: Settings, course: str, wanted: str) -> str:
 
 
 COLUMNS = ["login", "name", "unit", "score", "max_score", "submitted_at", "late", "manual_pending", "feedback_released"]
+COLUMNS += ["raw_score", "penalty", "penalty_reason", "extension_until", "extension_reason"]
 
 
 def export_grades(settings: Settings, course: str) -> str:
@@ -310,11 +564,14 @@ def export_grades(settings: Settings, course: str) -> str:
             )
             newest = {(row.unit, row.login): row for row in submissions}
             released = set(session.scalars(select(Feedback.submission_id)))
+            query = select(Extension).where(Extension.course == course)
+            extensions = {(row.unit, row.login): row for row in session.scalars(query)}
             graded = {(unit, score.login): score for unit, rows in scores(settings, course).items() for score in rows}
             units = sorted({unit for unit, _ in [*newest, *graded]} | set(_released(session, course)))
             for unit in units:
                 for login in sorted({*students, *(login for name, login in [*newest, *graded] if name == unit)}):
                     submission, score = newest.get((unit, login)), graded.get((unit, login))
+                    extension = extensions.get((unit, login))
                     writer.writerow(
                         [
                             safe_cell(login),
@@ -326,11 +583,25 @@ def export_grades(settings: Settings, course: str) -> str:
                             ("yes" if submission.late else "no") if submission else "",
                             ("yes" if score.needs_manual else "no") if score else "",
                             ("yes" if submission.id in released else "no") if submission else "",
+                            f"{score.score + score.penalty:g}" if score else "",
+                            f"{score.penalty:g}" if score else "",
+                            _penalty_reason(session, settings, submission) if score and score.penalty and submission else "",
+                            extension.due_at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S") if extension else "",
+                            safe_cell(extension.reason) if extension else "",
                         ]
                     )
     finally:
         database.close()
     return output.getvalue()
+
+
+def _penalty_reason(session: Session, settings: Settings, submission: Submission) -> str:
+    """What a late submission lost, in the academy's language."""
+    policy = catalogue.late_policy(settings, submission.course)
+    due_at = due_for(session, submission.course, submission.unit, submission.login)
+    days = penalty(policy, submission.received_at, due_at, 0, 0).days
+    key = "grading-too-late" if policy.most_days and days > policy.most_days else "grading-late-days"
+    return message(key, settings.academy.language, days=days, percent=f"{100 * policy.per_day:g}").text
 
 
 def _released(session: Session, course: str) -> list[str]:

@@ -74,6 +74,10 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
     phases: Mapped[dict[str, float]] = mapped_column(JSON, default=dict)  # name -> seconds
     error: Mapped[str | None] = mapped_column(Text)  # for staff
+    phase: Mapped[str] = mapped_column(String(20), default="queued")  # queued, started, student cells, tests, recorded
+    phase_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # since when
+    cancelled_by: Mapped[str | None] = mapped_column(String(64))
+    notes: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list)  # {"kind": "flag" or "repair", "text": ...}
 
 
 class Grade(Base):
@@ -84,6 +88,7 @@ class Grade(Base):
     submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
     score: Mapped[float]
     max_score: Mapped[float]
+    penalty: Mapped[float] = mapped_column(default=0.0)  # points taken off for being late; the score is without them
     needs_manual: Mapped[bool] = mapped_column(default=False)
     graded_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
@@ -99,6 +104,66 @@ class Feedback(Base):
     max_score: Mapped[float | None]
     released_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
     released_by: Mapped[str] = mapped_column(String(64))
+
+
+class Extension(Base):
+    """More time for one student."""
+
+    __tablename__ = "extensions"
+
+    course: Mapped[str] = mapped_column(String(64), primary_key=True)
+    unit: Mapped[str] = mapped_column(String(64), primary_key=True)
+    login: Mapped[str] = mapped_column(String(64), primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    reason: Mapped[str] = mapped_column(Text)
+    granted_by: Mapped[str] = mapped_column(String(64))
+    granted_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+class Regrade(Base):
+    """A student's request to look at a submission's grade again, and its answer."""
+
+    __tablename__ = "regrades"
+    __table_args__ = (Index("ix_regrades_unit", "course", "unit", "state"),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), index=True)
+    course: Mapped[str] = mapped_column(String(64))
+    unit: Mapped[str] = mapped_column(String(64))
+    login: Mapped[str] = mapped_column(String(64))
+    asked_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+    text: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(20), default="open")  # open, accepted, declined
+    answer: Mapped[str] = mapped_column(Text, default="")
+    answered_by: Mapped[str | None] = mapped_column(String(64))
+    answered_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class Measurement(Base):
+    """A performance gate's figure as the grader measured it."""
+
+    __tablename__ = "measurements"
+
+    submission_id: Mapped[str] = mapped_column(ForeignKey("submissions.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    ratio: Mapped[float]
+    low: Mapped[float]  # of the rounds
+    high: Mapped[float]
+    at_least: Mapped[float]
+    passed: Mapped[bool]
+    measured_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
+
+
+class Nickname(Base):
+    """Who stands on a course's leaderboards, and as whom."""
+
+    __tablename__ = "nicknames"
+    __table_args__ = (UniqueConstraint("course", "nickname", name="uq_nicknames"),)
+
+    course: Mapped[str] = mapped_column(String(64), primary_key=True)
+    login: Mapped[str] = mapped_column(String(64), primary_key=True)
+    nickname: Mapped[str] = mapped_column(String(40))
+    joined_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
 
 
 class History(Base):

@@ -36,8 +36,8 @@ from academy.settings import Settings
 from grading import sandbox
 from grading.exchange import archive
 from grading.exchange.store import Store
-from grading.operations import collect_submission
-from grading.records import Feedback, Grade, Job, Submission, record
+from grading.operations import collect_submission, due_for
+from grading.records import Feedback, Grade, Job, Measurement, Submission, record
 
 CLAIM_SECONDS = 60.0
 HEARTBEAT_SECONDS = 15.0
@@ -230,6 +230,8 @@ class Worker:
                 "claimed_by": self.name,
                 "claim_expires_at": now() + timedelta(seconds=CLAIM_SECONDS),
                 "attempts": Job.attempts + 1,
+                "phase": "started",
+                "phase_at": now(),
             }
             statement = update(Job).where(Job.id == _next_job()).values(values).returning(Job)
             job = session.scalars(statement, execution_options={"synchronize_session": False}).one_or_none()
@@ -266,6 +268,8 @@ class Worker:
         submission, name = self._submission(job)
         started = time.monotonic()
         folder = collect_submission(self.settings, submission)
+        with self.database.read() as session:
+            due_at = due_for(session, job.course, job.unit, submission.login)
         phases["started"] = _since(started)
         arguments = {
             "course": job.course,
@@ -273,6 +277,8 @@ class Worker:
             "login": submission.login,
             "name": name,
             "language": submission.language,
+            "received_at": submission.received_at.isoformat(),
+            "due_at": due_at.isoformat() if due_at else "",
         }
         result = self._child(job, "grade", arguments, len(list(folder.glob("*.ipynb"))), phases)
         started = time.monotonic()
@@ -280,16 +286,21 @@ class Worker:
         score = min(max(float(result["score"]), 0.0), most)
         with self.database.write() as session:
             phases["recorded"] = _since(started)
-            self._finish(session, job, phases, "done", self._explain(result["outcomes"]))
+            notes = _notes(result)
+            self._finish(session, job, phases, "done", self._explain(result["outcomes"]), phase="recorded", notes=notes)
             session.merge(
                 Grade(
                     submission_id=submission.id,
                     score=score,
                     max_score=most,
+                    penalty=float(result["penalty"]),
                     needs_manual=bool(result["needs_manual"]),
                     graded_at=now(),
                 )
             )
+            for gate in result["gates"]:
+                figures = {key: gate[key] for key in ("name", "ratio", "low", "high", "at_least", "passed")}
+                session.merge(Measurement(submission_id=submission.id, measured_at=now(), **figures))
             detail = {"submission": submission.id, "score": score, "max_score": most, "outcomes": result["outcomes"]}
             record(session, job.requested_by, "grade", job.course, job.unit, submission.login, **detail)
 
@@ -388,8 +399,6 @@ class Worker:
 
     def _phase(self, job: Job, phase: str) -> None:
         """Tell those who watch what happens now."""
-        if not hasattr(Job, "phase"):
-            return
         with self.database.write() as session:
             if not self._update(session, job, {"phase": phase, "phase_at": now()}):
                 raise Lost
@@ -403,7 +412,8 @@ class Worker:
     def _put_back(self, job: Job) -> None:
         """Give a job back unfinished; the attempt does not count."""
         with self.database.write() as session:
-            values = {"state": "queued", "claimed_by": None, "claim_expires_at": None, "attempts": Job.attempts - 1}
+            values: dict[str, Any] = {"state": "queued", "phase": "queued", "claimed_by": None, "claim_expires_at": None}
+            values["attempts"] = Job.attempts - 1
             self._update(session, job, values)
         _log.info("%s put back", job.id)
 
@@ -472,6 +482,11 @@ def _pack(folder: Path, names: list[str]) -> bytes:
     buffer = io.BytesIO()
     archive.pack(folder, buffer, lambda _, found: [name for name in found if name not in names])
     return buffer.getvalue()
+
+
+def _notes(result: dict[str, Any]) -> list[dict[str, str]]:
+    """What the grader noticed: flags are for staff, repairs for the student too."""
+    return [{"kind": kind, "text": text} for kind in ("flag", "repair") for text in result[f"{kind}s"]]
 
 
 def _since(started: float) -> float:

@@ -30,6 +30,8 @@ class Unit(BaseModel):
     summary: Text = Text(ko="", en="")
     objective: Text = Field(Text(ko="", en=""), description="What a learner can do afterwards.")
     hours: float = Field(gt=0, description="Hours a learner needs.")
+    on_submit: bool = Field(False, description="Grade each submission as it arrives, and show its result at once.")
+    leaderboard: str = Field("", max_length=100, description="Name of the gate that students may compare themselves by.")
     after: list[str] = Field(default_factory=list, description="Numbers or ids of the units that come before.")
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -38,11 +40,22 @@ class Unit(BaseModel):
         return self.folder / f"{self.id}.py"
 
 
+class Late(BaseModel):
+    """What a late submission costs: ``[late]`` of ``course.toml``. Without it, nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grace_minutes: float = Field(0.0, ge=0, description="A submission this little late is on time.")
+    per_day: float = Field(0.0, ge=0, le=1, description="Part of the unit's points that each begun day takes off.")
+    most_days: int = Field(0, ge=0, description="After so many days a submission earns nothing; 0: no end.")
+
+
 class _CourseFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: Text
     description: Text = Text(ko="", en="")
+    late: Late = Late()
     units: list[Unit] = Field(default_factory=list)
 
 
@@ -55,6 +68,7 @@ class Course:
     description: Text
     units: list[Unit]
     folder: Path
+    late: Late = Late()
 
     def unit(self, wanted: str) -> Unit:
         """A unit by id or number.
@@ -93,6 +107,14 @@ def course(settings: Settings, id: str) -> Course:
     raise CourseError("course-unknown", 404, course=id, known=known)
 
 
+def late_policy(settings: Settings, id: str) -> Late:
+    """What being late costs in a course; nothing in one without a file."""
+    try:
+        return course(settings, id).late
+    except CourseError:
+        return Late()
+
+
 def _folders(settings: Settings) -> list[Path]:
     return sorted(path.parent for path in settings.academy.courses.glob("*/course.toml"))
 
@@ -124,4 +146,4 @@ def _read(folder: Path) -> Course:
     if twice or missing:
         problem = "; ".join([*(f"{name} stands twice" for name in twice), *(f"{name} is missing" for name in missing)])
         raise CourseError("course-file-wrong", file=path, problem=problem)
-    return Course(folder.name, file.title, file.description, units, folder)
+    return Course(folder.name, file.title, file.description, units, folder, file.late)

@@ -36,6 +36,8 @@ from grading.courses import catalogue
 from grading.exchange import archive
 from grading.exchange.callers import Caller, Callers
 from grading.exchange.store import Blob, Store, Writer
+from grading.operations import due_for, grade_at_once
+from grading.penalties import is_late
 from grading.records import Feedback, Job, Release, Submission, record
 
 log = logging.getLogger(__name__)
@@ -393,6 +395,13 @@ def _check_open(service: Service, course: str, unit: str) -> None:
         _released(session, course, unit)
 
 
+def _on_submit(settings: Settings, course: str, unit: str) -> bool:
+    try:
+        return catalogue.course(settings, course).unit(unit).on_submit
+    except AcademyError:
+        return False  # made by hand in formgrader
+
+
 def _accept(
     service: Service, caller: Caller, course: str, unit: str, blob: Blob, arrived: datetime, language: str, key: str | None
 ) -> tuple[Receipt, bool]:
@@ -404,11 +413,12 @@ def _accept(
             if (before.course, before.unit, before.sha256) != (course, unit, blob.sha256):
                 raise AcademyError("exchange-key-reused", 409)
             return _receipt(before, session.get(Feedback, before.id)), False
-        open_unit = _released(session, course, unit)
+        _released(session, course, unit)
         last_hour = Submission.received_at > arrived - timedelta(hours=1)
         recent = mine.where(Submission.course == course, Submission.unit == unit, last_hour)
         if (session.scalar(select(func.count()).select_from(recent.subquery())) or 0) >= SUBMISSIONS_PER_HOUR:
             raise AcademyError("exchange-too-often", 429, count=SUBMISSIONS_PER_HOUR)
+        late = catalogue.late_policy(service.settings, course)
         submission = Submission(
             course=course,
             unit=unit,
@@ -417,12 +427,14 @@ def _accept(
             sha256=blob.sha256,
             size=blob.size,
             received_at=arrived,
-            late=open_unit.due_at is not None and arrived > open_unit.due_at,
+            late=is_late(late, arrived, due_for(session, course, unit, caller.login)),
             idempotency_key=key,
         )
         session.add(submission)
         session.flush()
         _record_about(session, caller, "submit", submission, sha256=blob.sha256, late=submission.late)
+        if _on_submit(service.settings, course, unit):
+            grade_at_once(session, submission)
     return _receipt(submission, None), True
 
 

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 from sqlalchemy import select
 
 from academy.database import Database, now
@@ -17,7 +19,8 @@ from academy.settings import Settings
 from grading import operations
 from grading.exchange.archive import pack_bytes
 from grading.exchange.store import Store
-from grading.records import Feedback, Grade, History, Job, Release, Submission
+from grading.records import Feedback, Grade, History, Job, Measurement, Release, Submission
+from grading.similarity import similarity
 from grading.worker import ATTEMPTS, Lost, Worker
 
 
@@ -227,3 +230,133 @@ def test_the_overview_shows_those_who_did_not_submit_too(database: Database) -> 
 def test_no_cell_is_a_formula(text: str) -> None:
     assert operations.safe_cell(text) == f"'{text}"
     assert operations.safe_cell("김철수") == "김철수"
+
+
+LATE = "[late]\ngrace_minutes = 30\nper_day = 0.1\nmost_days = 3\n"
+
+
+@pytest.fixture
+def course(settings: Settings, database: Database, tmp_path: Path) -> Settings:
+    """The course demo with a late policy, and its unit released with a due date two hours ago."""
+    folder = tmp_path / "courses" / "demo"
+    (folder / "arrays").mkdir(parents=True)
+    (folder / "arrays" / "arrays.py").write_text("")
+    unit = '[[units]]\nid = "arrays"\nnumber = "1.1"\ntitle = {ko = "배열", en = "Arrays"}\nhours = 1\non_submit = true\n'
+    (folder / "course.toml").write_text('title = {ko = "과목", en = "Course"}\n' + LATE + unit)
+    with database.write() as session:
+        due = now() - timedelta(hours=2)
+        session.add(Release(course="demo", unit="arrays", blobs={}, due_at=due, released_by="teacher"))
+    return settings.model_copy(update={"academy": settings.academy.model_copy(update={"courses": tmp_path / "courses"})})
+
+
+def test_an_extension_moves_one_students_due_date_and_what_is_late(database: Database, course: Settings) -> None:
+    kim, lee = submit(database, "kim"), submit(database, "lee")
+    with database.write() as session:
+        for id in (kim, lee):
+            session.get_one(Submission, id).late = True
+        until = now() + timedelta(days=1)
+        operations.grant_extension(session, course, "demo", "arrays", "kim", until, "in hospital", "teacher")
+        assert operations.due_for(session, "demo", "arrays", "kim") == until
+        assert [session.get_one(Submission, id).late for id in (kim, lee)] == [False, True]
+    with database.write() as session:
+        operations.revoke_extension(session, course, "demo", "arrays", "kim", "teacher")
+        assert session.get_one(Submission, kim).late
+        told = [(row.action, row.actor, row.login) for row in session.scalars(select(History))]
+    assert ("extend", "teacher", "kim") in told
+    assert ("revoke-extension", "teacher", "kim") in told
+
+
+@pytest.mark.parametrize(("login", "hours", "reason"), [("nobody", 24, "ill"), ("kim", 24, "  "), ("kim", -3, "ill")])
+def test_an_extension_needs_a_student_a_reason_and_a_later_date(
+    database: Database, course: Settings, login: str, hours: int, reason: str
+) -> None:
+    submit(database, "kim")
+    until = now() + timedelta(hours=hours)
+    with pytest.raises(AcademyError), database.write() as session:
+        operations.grant_extension(session, course, "demo", "arrays", login, until, reason, "teacher")
+
+
+def test_cancelled_jobs_leave_the_queue_and_can_be_graded_again(database: Database) -> None:
+    for login in ("kim", "lee", "park"):
+        submit(database, login)
+    queue(database)
+    with database.write() as session:
+        assert len(operations.cancel_jobs(session, "demo", "arrays", "teacher", ["kim"])) == 1
+        assert len(operations.cancel_jobs(session, "demo", "arrays", "teacher")) == 2
+        assert {job.state for job in session.scalars(select(Job))} == {"cancelled"}
+        assert len(operations.grade_again(session, "demo", "arrays", "teacher")) == 3
+        view = operations.queue_view(session, "demo", "arrays")
+    assert sorted((row.login, row.job.state) for row in view.rows) == [(x, "queued") for x in ("kim", "lee", "park")]
+    assert sorted(row.position or 0 for row in view.rows) == [1, 2, 3]
+
+
+def test_a_newer_submission_is_graded_at_once_and_the_older_not_at_all(database: Database) -> None:
+    old, new = submit(database, "kim"), submit(database, "kim", minutes=1)
+    submit(database, "lee")
+    queue(database, logins=["lee"])
+    with database.write() as session:
+        first = operations.grade_at_once(session, session.get_one(Submission, old))
+        second = operations.grade_at_once(session, session.get_one(Submission, new))
+        assert (first.state, second.state) == ("cancelled", "queued")
+        view = operations.queue_view(session, "demo", "arrays")
+    assert {row.login: row.position for row in view.rows if row.job.state == "queued"} == {"kim": 1, "lee": 2}
+
+
+def test_regrades_are_asked_once_and_answered_in_words(database: Database) -> None:
+    id = submit(database, "kim")
+    with database.write() as session:
+        submission = session.get_one(Submission, id)
+        with pytest.raises(AcademyError, match="between 10 and 2000"):
+            operations.ask_regrade(session, submission, "please", "kim")
+        with pytest.raises(AcademyError):
+            operations.ask_regrade(session, submission, "let me see the other's grade", "lee")
+        asked = operations.ask_regrade(session, submission, "my loop is right, see task 2", "kim")
+        with pytest.raises(AcademyError, match="already"):
+            operations.ask_regrade(session, submission, "and once more, please look", "kim")
+        assert [row.id for row in operations.open_regrades(session, "demo")] == [asked.id]
+        operations.answer_regrade(session, asked.id, True, "You are right.", "teacher", again=True)
+        assert operations.open_regrades(session, "demo") == []
+        assert [job.state for job in session.scalars(select(Job))] == ["queued"]
+        with pytest.raises(AcademyError, match="answered already"):
+            operations.answer_regrade(session, asked.id, False, "No.", "teacher")
+
+
+def test_leaderboards_show_who_joined_by_what_the_grader_measured(database: Database) -> None:
+    ratios = {"kim": [3.0, 5.0], "lee": [4.0], "park": [9.0]}
+    for login, values in ratios.items():
+        for minutes, ratio in enumerate(values):
+            id = submit(database, login, minutes=minutes)
+            with database.write() as session:
+                figures = {"ratio": ratio, "low": ratio - 1, "high": ratio + 1, "at_least": 2.0}
+                session.add(Measurement(submission_id=id, name="speed", passed=True, **figures))
+    with database.write() as session:
+        operations.join_leaderboard(session, "demo", "kim", "  빠른   토끼 ")
+        operations.join_leaderboard(session, "demo", "lee", "Turtle")
+        with pytest.raises(AcademyError, match="Somebody else"):
+            operations.join_leaderboard(session, "demo", "park", "turtle")
+        with pytest.raises(AcademyError, match="2 to 20"):
+            operations.join_leaderboard(session, "demo", "park", "x")
+        board = operations.leaderboard(session, "demo", "arrays", "speed")
+        assert [(rank.nickname, rank.ratio) for rank in board] == [("빠른 토끼", 5.0), ("Turtle", 4.0)]
+        operations.leave_leaderboard(session, "demo", "kim")
+        assert [rank.nickname for rank in operations.leaderboard(session, "demo", "arrays", "speed")] == ["Turtle"]
+
+
+def test_similar_code_is_found_and_what_the_unit_gives_is_not(database: Database, settings: Settings, tmp_path: Path) -> None:
+    given = "def helper(table):\n    rows = []\n    for row in table:\n        rows.append(sum(row))\n    return rows"
+    one = "def f(values, n):\n    total = 0\n    for v in values:\n        total += v * n\n    return total / len(values)"
+    two = one.replace("values", "xs").replace("total", "s").replace("def f", "# mine\ndef f")
+    other = "import numpy as np\nf = lambda values, n: float(np.asarray(values).mean() * n) if len(values) else 0.0"
+    source = settings.course_folder("demo") / "source" / "arrays"
+    source.mkdir(parents=True)
+    nbformat.write(new_notebook(cells=[new_code_cell(given)]), source / "arrays.ipynb")
+    for login, code in {"kim": one, "lee": two, "park": other}.items():
+        folder = tmp_path / login
+        folder.mkdir()
+        nbformat.write(new_notebook(cells=[new_code_cell(given), new_code_cell(code)]), folder / "arrays.ipynb")
+        submit(database, login, sha256=Store(settings).put(pack_bytes(folder)))
+    [pair] = similarity(settings, database, "demo", "arrays")
+    assert (pair.first, pair.second) == ("kim", "lee")
+    assert pair.most > 0.8
+    assert "total += v * n" in pair.pieces[0].first
+    assert "helper" not in pair.pieces[0].first
