@@ -13,10 +13,9 @@ from sqlalchemy.orm import Session as Read
 from starlette.concurrency import run_in_threadpool
 
 from academy import profiles
-from academy.database import now
 from academy.i18n import mark
 from academy.messages import AcademyError
-from academy.pages import views
+from academy.pages import views, work
 from academy.pages.hubapi import PREFIX, Server, spawn_path
 from academy.pages.render import COMMON_HEADERS, done, feedback_headers
 from academy.pages.visit import Visit, fresh_poll, fresh_visit, poll, visit
@@ -45,18 +44,14 @@ async def home(visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
 
 
 async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbox_name: str = "") -> HTMLResponse:
-    moment, language, person = now(), visit.language, visit.person
-    taken = [e.course for e in person.enrollments if e.role == "student"]
-    given = [e.course for e in person.enrollments if e.role != "student"]
-
-    def gather(db: Read) -> list[views.StudentCourse]:
-        return [views.student_course(db, visit.settings, c, person.login, language, moment) for c in taken]
-
+    given = [e.course for e in visit.person.enrollments if e.role != "student"]
+    courses = await visit.read(lambda db: work.courses_of(visit, db))
     return visit.page(
         "home.html",
         status,
-        courses=await visit.read(gather),
-        teaching=[views.named_course(visit.settings, course, language) for course in given],
+        courses=courses,
+        wait=work.wait(courses),
+        teaching=[views.named_course(visit.settings, course, visit.language) for course in given],
         servers=_servers(visit),
         states=_states(visit),
         may_sandbox=may_sandbox(visit),

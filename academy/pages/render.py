@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from babel.dates import format_timedelta
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -77,30 +78,20 @@ class Renderer:
         **values: Any,
     ) -> HTMLResponse:
         language, nonce = self.language(request, person), secrets.token_urlsafe(16)
-        moment, zone = now(), self.settings.academy.timezone
         flashes = self.sessions.unseal(request.cookies.get(FLASH_COOKIE), FLASH_SECONDS) or []
-        html = (
-            environment(language)
-            .get_template(template)
-            .render(
-                language=language,
-                nonce=nonce,
-                session=session,
-                person=person,
-                csrf=session.csrf if session else "",
-                here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
-                academy_title=self.settings.academy.title[language],
-                isolated=self.settings.docker,
-                flashes=[(kind, i18n.translate(language, text, **filled)) for kind, text, filled in flashes],
-                logo=logo(),
-                prefix=PREFIX,
-                now=moment,
-                zone=zone,
-                time=lambda value: i18n.show_time(value, language, zone),
-                distance=lambda value: i18n.show_distance(value, moment, language),
-                field_time=lambda value: i18n.field_time(value, zone),
-                **values,
-            )
+        html = self.fragment(
+            language,
+            template,
+            nonce=nonce,
+            session=session,
+            person=person,
+            csrf=session.csrf if session else "",
+            here=request.url.path + (f"?{request.url.query}" if request.url.query else ""),
+            academy_title=self.settings.academy.title[language],
+            isolated=self.settings.docker,
+            flashes=[(kind, i18n.translate(language, text, **filled)) for kind, text, filled in flashes],
+            logo=logo(),
+            **values,
         )
         response = HTMLResponse(html, status_code=status)
         protect(response, nonce, "'self'" if self.settings.signin.provider == "demo" else "'self' https:")
@@ -108,12 +99,33 @@ class Renderer:
             self.sessions.clear_cookie(response, FLASH_COOKIE)
         return response
 
+    def fragment(self, language: str, template: str, **values: Any) -> str:
+        """Part of a page, for a script of ours to put in; it holds no token, since a script of a student's could ask too."""
+        moment, zone = now(), self.settings.academy.timezone
+        found = environment(language).get_template(template)
+        return found.render(
+            language=language,
+            prefix=PREFIX,
+            now=moment,
+            zone=zone,
+            time=lambda value: i18n.show_time(value, language, zone),
+            distance=lambda value: i18n.show_distance(value, moment, language),
+            field_time=lambda value: i18n.field_time(value, zone),
+            duration=lambda seconds: show_seconds(seconds, language),
+            **values,
+        )
+
     def back(self, path: str, *flashes: tuple[str, str, dict[str, Any]]) -> Response:
         """Answer a POST: go to a page, which shows the messages (kind, English text, values) once."""
         response = RedirectResponse(path, status_code=303)
         if flashes:
             self.sessions.set_cookie(response, FLASH_COOKIE, self.sessions.seal(flashes), FLASH_SECONDS)
         return response
+
+
+def show_seconds(seconds: float, language: str) -> str:
+    """How long something took or takes, e.g. ``12 sec``, ``3분``."""
+    return format_timedelta(timedelta(seconds=max(0.0, seconds)), format="short", threshold=1.5, locale=language)
 
 
 def done(text: str, **values: Any) -> tuple[str, str, dict[str, Any]]:

@@ -11,12 +11,26 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session as Read
 
 from academy.messages import AcademyError
+from academy.pages.retell import retell
 from academy.people import Enrollment, Person, members
 from academy.settings import Settings
+from grading import operations
 from grading.courses import catalogue
-from grading.records import Feedback, Grade, History, Job, Release, Submission, newest_submissions
+from grading.penalties import penalty
+from grading.records import (
+    Extension,
+    Feedback,
+    Grade,
+    History,
+    Job,
+    Measurement,
+    Regrade,
+    Release,
+    Submission,
+    newest_submissions,
+)
 
-Result = TypeVar("Result", Grade, Feedback)
+Row = TypeVar("Row", Grade, Feedback)
 
 RECEIPTS = 5  # on the home page
 
@@ -40,13 +54,40 @@ class Receipt:
 
 
 @dataclass(frozen=True)
+class Notes:
+    """What the grader noticed about a submission."""
+
+    flags: list[str] = field(default_factory=list)  # for staff: a check was tripped
+    repairs: list[str] = field(default_factory=list)  # what was mended in the notebook
+    gates: list[Measurement] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A score that its student may see, and how it came about."""
+
+    score: float
+    max_score: float
+    penalty: float = 0.0  # points that being late cost
+    days: int = 0  # that were counted for it
+    per_day: float = 0.0  # part of the unit's points
+    most_days: int = 0  # after which nothing is left
+    notes: Notes = field(default_factory=Notes)
+
+
+@dataclass(frozen=True)
 class StudentUnit:
     """A released unit as one student sees it."""
 
     unit: Named
-    due_at: datetime | None
+    due_at: datetime | None  # the student's own
     state: str  # open, fetched, overdue, submitted, late, graded
     newest: Receipt | None
+    extension: Extension | None = None
+    phase: str = ""  # of the grader's work on the newest submission; empty when it does not work on it
+    result: Result | None = None  # of the newest submission
+    regrade: Regrade | None = None  # the last about the newest submission
+    leaderboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,22 +110,7 @@ class StaffUnit:
     graded: int
     to_read: int  # graded, with written answers that wait for a person
     returned: int  # feedback released
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the jobs of one kind are, over each submission's newest job."""
-
-    total: int = 0
-    queued: int = 0
-    running: int = 0
-    done: int = 0
-    failed: int = 0
-    failures: list[tuple[str, str]] = field(default_factory=list)  # login, reason
-
-    @property
-    def finished(self) -> bool:
-        return self.queued + self.running == 0
+    asked: int  # regrade requests that wait for an answer
 
 
 def named_course(settings: Settings, course: str, language: str) -> Named:
@@ -121,7 +147,8 @@ def student_course(db: Read, settings: Settings, course: str, login: str, langua
             .order_by(Submission.received_at.desc(), Submission.id.desc())
         )
     )
-    feedback = _by_submission(db, Feedback, [s.id for s in submissions])
+    feedback = by_submission(db, Feedback, [s.id for s in submissions])
+    extensions = {e.unit: e for e in db.scalars(select(Extension).where(Extension.course == course, Extension.login == login))}
     fetched = set(
         db.scalars(select(History.unit).where(History.course == course, History.actor == login, History.action == "fetch"))
     )
@@ -130,27 +157,100 @@ def student_course(db: Read, settings: Settings, course: str, login: str, langua
     for receipt in receipts:
         newest.setdefault(receipt.submission.unit, receipt)
     order = [unit for unit in names if unit in releases] + [unit for unit in releases if unit not in names]
-    units = [
-        StudentUnit(
-            names.get(unit, Named(unit, unit)),
-            releases[unit].due_at,
-            _state(releases[unit], newest.get(unit), unit in fetched, now),
-            newest.get(unit),
+    facts = catalogue_units(settings, course)
+    units = []
+    for unit in order:
+        mine, extension, about = newest.get(unit), extensions.get(unit), facts.get(unit)
+        due_at = extension.due_at if extension else releases[unit].due_at
+        found = result(db, settings, mine.submission, language) if mine else None
+        units.append(
+            StudentUnit(
+                names.get(unit, Named(unit, unit)),
+                due_at,
+                _state(due_at, mine, found, unit in fetched, now),
+                mine,
+                extension,
+                _phase(db, mine.submission) if mine else "",
+                found,
+                next(iter(regrades_of(db, mine.submission)), None) if mine else None,
+                bool(about and about.leaderboard),
+            )
         )
-        for unit in order
-    ]
     to_come = [name for unit, name in names.items() if unit not in releases and name.number]
     return StudentCourse(named_course(settings, course, language), units, receipts[:RECEIPTS], to_come)
 
 
-def _state(release: Release, newest: Receipt | None, fetched: bool, now: datetime) -> str:
+def _state(due_at: datetime | None, newest: Receipt | None, found: Result | None, fetched: bool, now: datetime) -> str:
     if newest is None:
-        if release.due_at and release.due_at < now:
+        if due_at and due_at < now:
             return "overdue"
         return "fetched" if fetched else "open"
-    if newest.feedback:
+    if newest.feedback or found:
         return "graded"
     return "late" if newest.submission.late else "submitted"
+
+
+def catalogue_units(settings: Settings, course: str) -> dict[str, catalogue.Unit]:
+    """What the course's file says of its units; nothing when it is gone."""
+    try:
+        return {unit.id: unit for unit in catalogue.course(settings, course).units}
+    except AcademyError:
+        return {}
+
+
+def result(db: Read, settings: Settings, submission: Submission, language: str) -> Result | None:
+    """A submission's score as its student may see it: once feedback is released, or at once where the unit grades on submit."""
+    given, grade = db.get(Feedback, submission.id), db.get(Grade, submission.id)
+    about = catalogue_units(settings, submission.course).get(submission.unit)
+    if grade is not None and about is not None and about.on_submit:
+        score, most = grade.score, grade.max_score
+    elif given is not None and given.score is not None:
+        score, most = given.score, given.max_score or 0.0
+    else:
+        return None
+    late = catalogue.late_policy(settings, submission.course)
+    due_at = operations.due_for(db, submission.course, submission.unit, submission.login)
+    points = grade.penalty if grade else 0.0
+    days = penalty(late, submission.received_at, due_at, most, most).days if points else 0
+    return Result(score, most, points, days, late.per_day, late.most_days, _notes(db, submission, language))
+
+
+def _notes(db: Read, submission: Submission, language: str) -> Notes:
+    """What the last finished run noticed."""
+    query = select(Job).where(Job.submission_id == submission.id, Job.kind == "grade", Job.state == "done")
+    job = db.scalars(query.order_by(Job.finished_at.desc(), Job.id.desc()).limit(1)).first()
+    gates = db.scalars(select(Measurement).where(Measurement.submission_id == submission.id).order_by(Measurement.name))
+    return notes(job, list(gates), language)
+
+
+def notes(job: Job | None, gates: list[Measurement], language: str) -> Notes:
+    texts = [(note.get("kind"), retell(str(note.get("text", "")), language)) for note in (job.notes or [] if job else [])]
+    return Notes([text for kind, text in texts if kind == "flag"], [text for kind, text in texts if kind == "repair"], gates)
+
+
+def _phase(db: Read, submission: Submission) -> str:
+    """What the grader does with a submission now; empty when it has nothing to do with it."""
+    query = select(Job).where(Job.submission_id == submission.id, Job.kind == "grade", Job.state.in_(operations.ACTIVE))
+    job = db.scalars(query.limit(1)).first()
+    return phase_of(job) if job else ""
+
+
+def phase_of(job: Job) -> str:
+    """A job's phase; one that was just taken up has not told its first yet."""
+    if job.state == "queued":
+        return "queued"
+    return "started" if job.state == "running" and job.phase == "queued" else job.phase
+
+
+def regrades_of(db: Read, submission: Submission) -> list[Regrade]:
+    """The requests about a submission, the last first."""
+    query = select(Regrade).where(Regrade.submission_id == submission.id)
+    return list(db.scalars(query.order_by(Regrade.asked_at.desc(), Regrade.id.desc())))
+
+
+def names_of(db: Read, course: str) -> dict[str, str]:
+    """Everybody's name in a course, by login."""
+    return {person.login: person.name for person in members(db, course)}
 
 
 def staff_units(db: Read, settings: Settings, course: str, language: str) -> list[StaffUnit]:
@@ -160,11 +260,12 @@ def staff_units(db: Read, settings: Settings, course: str, language: str) -> lis
     for unit in releases:
         names.setdefault(unit, Named(unit, unit))
     students = {person.login for person in members(db, course, "student")}
+    asked = [regrade.unit for regrade in operations.open_regrades(db, course)]
     rows = []
     for unit, name in names.items():
         newest = newest_submissions(db, course, unit)
         ids = [submission.id for submission in newest.values()]
-        grades = _by_submission(db, Grade, ids)
+        grades = by_submission(db, Grade, ids)
         rows.append(
             StaffUnit(
                 name,
@@ -174,25 +275,11 @@ def staff_units(db: Read, settings: Settings, course: str, language: str) -> lis
                 sum(s.late for login, s in newest.items() if login in students),
                 len(grades),
                 sum(grade.needs_manual for grade in grades.values()),
-                len(_by_submission(db, Feedback, ids)),
+                len(by_submission(db, Feedback, ids)),
+                asked.count(unit),
             )
         )
     return rows
-
-
-def progress(db: Read, course: str, unit: str, kind: str) -> Progress:
-    """How far grading, or feedback, is for the newest submissions of a unit."""
-    newest = {submission.id: login for login, submission in newest_submissions(db, course, unit).items()}
-    jobs = {key: job for key, job in _newest_jobs(db, course, unit, kind).items() if key in newest}
-    states = [job.state for job in jobs.values()]
-    return Progress(
-        total=len(states),
-        queued=states.count("queued"),
-        running=states.count("running"),
-        done=states.count("done"),
-        failed=states.count("failed"),
-        failures=sorted((newest[key], job.error or "") for key, job in jobs.items() if job.state == "failed"),
-    )
 
 
 @dataclass(frozen=True)
@@ -224,10 +311,10 @@ def overview(db: Read, settings: Settings, language: str) -> Overview:
     )
 
 
-def _newest_jobs(db: Read, course: str, unit: str, kind: str) -> dict[str, Job]:
-    query = select(Job).where(Job.course == course, Job.unit == unit, Job.kind == kind).order_by(Job.created_at, Job.id)
-    return {job.submission_id: job for job in db.scalars(query) if job.submission_id}
-
-
-def _by_submission(db: Read, table: type[Result], ids: list[str]) -> dict[str, Result]:
+def by_submission(db: Read, table: type[Row], ids: list[str]) -> dict[str, Row]:
     return {row.submission_id: row for row in db.scalars(select(table).where(table.submission_id.in_(ids)))}
+
+
+def plain(value: object) -> str:
+    """What somebody typed into a field of text."""
+    return value.replace("\r\n", "\n").strip() if isinstance(value, str) else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from sqlalchemy.orm import Session as DatabaseSession
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
@@ -15,7 +15,7 @@ from starlette.datastructures import FormData
 from academy.database import Database
 from academy.messages import AcademyError
 from academy.pages.hubapi import HubAPI, Identity
-from academy.pages.render import Renderer
+from academy.pages.render import COMMON_HEADERS, Renderer
 from academy.pages.session import LoginRequired, Session, Sessions, check_navigation
 from academy.people import Person
 from academy.settings import Settings
@@ -58,6 +58,11 @@ class Visit:
 
     def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         return self.pages.renderer.page(self.request, template, self.session, self.person, status, **values)
+
+    def live(self, template: str, wait: int, **values: Any) -> Response:
+        """What ``live.js`` puts into the page, and after how many milliseconds it asks again (0: not by itself)."""
+        html = self.pages.renderer.fragment(self.language, template, **values)
+        return JSONResponse({"html": html, "wait": wait}, headers=COMMON_HEADERS)
 
     def back(self, path: str, *flashes: tuple[str, str, dict[str, Any]]) -> Response:
         return self.pages.renderer.back(path, *flashes)

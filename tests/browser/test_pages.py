@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from academy.people import Person, import_roster, parse_roster
 from academy.settings import CHECKOUT, Settings
 from academy.signin import demo_password
 from grading.exchange.store import Store
-from grading.records import Feedback, Job, Release, Submission
+from grading.records import Feedback, Release, Submission
 from tests.conftest import write_config
 
 pytestmark = pytest.mark.browser
@@ -63,14 +64,20 @@ class Running:
 
 @pytest.fixture(scope="module")
 def academy(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("pages")
+    with serve(browser, tmp_path_factory.mktemp("pages"), _fill) as running:
+        yield running
+
+
+@contextmanager
+def serve(browser: Any, folder: Path, fill: Callable[[Settings, Database], None]) -> Iterator[Running]:
+    """A hub and the pages of a new academy that ``fill`` furnishes."""
     config = write_config(folder, academy={"courses": str(folder / "courses")}, spawner={"backend": "local"})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ACADEMY_CONFIG", str(config))
         settings = settings_module.load()
         database = Database(settings.database_url)
         database.upgrade()
-        _fill(settings, database)
+        fill(settings, database)
         with (folder / "log").open("wb") as log:
             command = [str(Path(sys.executable).parent / "academy")]
             parts = [
@@ -188,27 +195,6 @@ def test_a_failed_start_says_why_and_what_to_do(academy: Running) -> None:
     assert "nothing" in said
     assert "Unhandled" not in page.content()
     shot(page, "failed-ko")
-
-
-def test_progress_of_grading_is_live(academy: Running) -> None:
-    page = academy.visit("prof", "ko")
-    page.click("text=관리")
-    page.click("text=배열과 반복문의 값")
-    page.click("text=모두 자동 채점")
-    page.wait_for_selector("text=제출물 2건의 채점을 요청했어요.")
-    assert "대기 2건" in page.locator("[data-progress-text]").inner_text()
-    with academy.database.write() as session:
-        first, second = session.query(Job).order_by(Job.id)
-        first.state, second.state = "done", "running"
-    page.wait_for_selector("[data-progress-text]:has-text('진행 중 1건')")
-    assert page.locator("progress").evaluate("bar => bar.value / bar.max") == 0.5
-    shot(page, "grading-ko")
-    with academy.database.write() as session:
-        second = session.query(Job).order_by(Job.id.desc()).first()
-        assert second
-        second.state, second.error = "failed", "the kernel died"
-    page.wait_for_selector("text=the kernel died")
-    shot(page, "graded-ko")
 
 
 def test_a_roster_with_mistakes_is_reported_by_line(academy: Running, tmp_path: Path) -> None:

@@ -8,26 +8,29 @@ import re
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import httpx
+import nbformat
 import pytest
 from babel.messages.frontend import CommandLineInterface
 from babel.messages.pofile import read_po
 from fastapi import FastAPI
+from nbformat.v4 import new_code_cell, new_notebook
 from starlette.responses import Response
 
 from academy import i18n
 from academy.database import Database, now
-from academy.messages import catalogue
+from academy.messages import AcademyError, catalogue
 from academy.pages import hub as hub_pages
 from academy.pages.app import create_app
 from academy.pages.session import SESSION_COOKIE, Session, local_path
 from academy.people import Person, import_roster, members, parse_roster
 from academy.settings import CHECKOUT, Profile, Settings, Text
 from grading.exchange.store import Store
-from grading.records import Feedback, Grade, History, Job, Release, Submission
+from grading.records import Feedback, Grade, History, Job, Measurement, Regrade, Release, Submission, record
 
 PREFIX = "/services/academy"
 ROSTER = """name,login,role
@@ -135,7 +138,9 @@ def visitor(app: FastAPI) -> Callable[..., httpx.AsyncClient]:
     return make
 
 
-async def post(client: httpx.AsyncClient, path: str, login: str, headers: dict[str, str] | None = None, **fields: Any) -> Any:
+async def post(
+    client: httpx.AsyncClient, path: str, login: str, headers: dict[str, str] | None = None, /, **fields: Any
+) -> Any:
     files = {key: value for key, value in fields.items() if isinstance(value, tuple)}
     data = {key: value for key, value in fields.items() if not isinstance(value, tuple)}
     data = {"_csrf": f"csrf-of-{login}", **data}
@@ -393,29 +398,327 @@ async def test_what_operations_refuse_is_said_in_the_readers_language(visitor: A
     assert expected in (await client.get(reply.headers["location"])).text
 
 
-async def test_grading_is_queued_and_its_progress_told(visitor: Any, db: Database) -> None:
+SCRIPT = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+UNIT = "/courses/inference/units/arrays"
+
+
+async def live(client: httpx.AsyncClient, path: str = f"{UNIT}/live.json") -> tuple[str, int]:
+    reply = await client.get(PREFIX + path, headers=SCRIPT)
+    assert reply.status_code == 200, reply.text
+    assert "csrf" not in reply.text
+    return reply.json()["html"], reply.json()["wait"]
+
+
+def part(html: str, key: str) -> str:
+    """What people read in one live part of a page."""
+    found = re.search(rf'<(\w+)[^>]* data-part="{re.escape(key)}"[^>]*>(.*?)</\1>', html, re.DOTALL)
+    assert found, key
+    return " ".join(re.sub(r"<[^>]+>", " ", found.group(2)).split())
+
+
+def jobs(db: Database, *changes: dict[str, Any]) -> None:
+    """Do to the jobs, in their order, what the grader does."""
+    with db.write() as session:
+        for job, values in zip(session.query(Job).order_by(Job.id), changes, strict=True):
+            for name, value in values.items():
+                setattr(job, name, value)
+
+
+async def test_grading_is_queued_and_watched_without_reloading(visitor: Any, db: Database) -> None:
     release(db)
+    first, _ = submit(db, "mina"), submit(db, "jun")
+    client = visitor("prof")
+    reply = await post(client, f"{UNIT}/grade", "prof")
+    page = (await client.get(reply.headers["location"])).text
+    assert "Grading requested: 2" in page
+    html, wait = await live(client)
+    assert 'data-wait="1000"' in page
+    assert wait == 1000
+    assert "0 of 2 done, 0 running, 2 waiting, 0 failed" in part(html, "text-grade")
+    assert {part(html, f"state-{login}") for login in ("mina", "jun")} == {"Waiting no. 1", "Waiting no. 2"}
+    began = now() - timedelta(seconds=7)
+    jobs(db, {"state": "running", "phase": "tests", "phase_at": began}, {"state": "running", "phase_at": None})
+    html, _ = await live(client)
+    assert part(html, "state-mina").startswith("Running the tests 7 sec")
+    assert part(html, "state-jun") == "Preparing"
+    phases = {"queued": 0.5, "started": 0.25, "student cells": 1.5, "tests": 2.25}
+    failure = {"state": "failed", "error": "Traceback\nthe kernel <died>"}
+    jobs(db, {"state": "done", "phases": phases, "notes": [{"kind": "flag", "text": "<patched>"}]}, failure)
+    with db.write() as session:
+        session.add(Grade(submission_id=first, score=3, max_score=4))
+    html, wait = await live(client)
+    assert wait == 15_000
+    assert "1 of 2 done, 0 running, 0 waiting, 1 failed" in part(html, "text-grade")
+    assert "the kernel &lt;died&gt;" in html
+    assert "Look here" in part(html, "state-mina")
+    assert "&lt;patched&gt;" in html
+    assert "1.5 s" in part(html, "state-mina")
+    assert part(html, "score-mina") == "3 / 4"
+    assert "A check was tripped" in html
+    for headers, status in ((SCRIPT | {"Sec-Fetch-Site": "cross-site"}, 403), (SCRIPT, 404)):
+        reply = await visitor("mina").get(f"{PREFIX}{UNIT}/live.json", headers=headers)
+        assert reply.status_code == status
+
+
+async def test_a_stored_reason_is_told_in_its_readers_language(visitor: Any, db: Database) -> None:
+    submit(db, "mina")
+    client = visitor("prof")
+    await post(client, f"{UNIT}/grade", "prof")
+    stored = AcademyError("grading-attempts", attempts=3).message("ko")
+    jobs(db, {"state": "failed", "error": f"{stored}\n{AcademyError('grading-failed', reason='x {y}').message('ko')}"})
+    html = unescape((await live(client))[0])
+    assert str(AcademyError("grading-attempts", attempts=3).message("en")) in html
+    assert "x {y}" in html
+    assert str(stored) not in html
+    assert str(stored) in unescape((await live(visitor("prof", "ko")))[0])
+
+
+async def test_grading_is_cancelled_and_asked_for_again(visitor: Any, db: Database) -> None:
     for login in ("mina", "jun"):
         submit(db, login)
     client = visitor("prof")
-    reply = await post(client, "/courses/inference/units/arrays/grade", "prof")
-    page = (await client.get(reply.headers["location"])).text
-    assert "Grading requested: 2" in page
-    assert "data-progress=" in page
+    await post(client, f"{UNIT}/grade", "prof")
+    await post(client, f"{UNIT}/cancel", "prof", login="jun")
+    html, _ = await live(client)
+    assert "Cancelled" in part(html, "state-jun")
+    assert "Waiting" in part(html, "state-mina")
+    assert "1 submission waits" in (await client.get(f"{PREFIX}{UNIT}/cancel")).text
+    reply = await post(client, f"{UNIT}/cancel", "prof")
+    assert "Cancelled: 1." in (await client.get(reply.headers["location"])).text
+    with db.read() as session:
+        assert {job.state for job in session.query(Job)} == {"cancelled"}
+    await post(client, f"{UNIT}/again", "prof", login="mina")
+    with db.read() as session:
+        assert [job.state for job in session.query(Job).order_by(Job.id)] == ["cancelled", "cancelled", "queued"]
+    jobs(db, {}, {}, {"state": "failed", "error": "no"})
+    assert "Grade the failed again (1)" in (await live(client))[0]
+    await post(client, f"{UNIT}/again", "prof", failed="1")
+    with db.read() as session:
+        last = session.query(Job).order_by(Job.id.desc()).first()
+        assert last
+        submission = session.get(Submission, last.submission_id)
+        assert submission
+        assert (last.state, submission.login, session.query(Job).count()) == ("queued", "mina", 4)
+    page = (await client.get(f"{PREFIX}/courses/inference/history")).text
+    assert page.count("cancelled the grading") == 2
+
+
+async def test_one_student_is_given_more_time(visitor: Any, db: Database) -> None:
+    release(db, due_in=timedelta(days=-1))
+    submission = submit(db, "mina", late=True)
+    client = visitor("prof")
+    until = i18n.field_time(now() + timedelta(days=2), "Asia/Seoul")
+    reply = await post(client, f"{UNIT}/extend", "prof", login="mina", due_at=until, reason="<b>flu</b>")
+    assert "mina has more time now." in (await client.get(reply.headers["location"])).text
+    page = (await client.get(PREFIX + UNIT)).text
+    assert "&lt;b&gt;flu" in page
+    assert "<b>flu" not in page
+    home = (await visitor("mina").get(f"{PREFIX}/")).text
+    assert "Extended for you" in home
+    assert "&lt;b&gt;flu" in home
+    assert "Extended for you" not in (await visitor("jun").get(f"{PREFIX}/")).text
+    with db.read() as session:
+        row = session.get(Submission, submission)
+        assert row
+        assert not row.late
+    assert "gave a student more time" in (await client.get(f"{PREFIX}/courses/inference/history")).text
+    for fields in ({"login": "prof"}, {"reason": " "}, {"due_at": "soon"}):
+        values = {"login": "mina", "due_at": until, "reason": "r"} | fields
+        reply = await post(client, f"{UNIT}/extend", "prof", **values)
+        assert 'class="note error"' in (await client.get(reply.headers["location"])).text, fields
+    await post(client, f"{UNIT}/revoke", "prof", login="mina")
+    assert "Extended for you" not in (await visitor("mina").get(f"{PREFIX}/")).text
+    assert (await post(visitor("mina"), f"{UNIT}/extend", "mina", login="mina", due_at=until, reason="me")).status_code == 404
+
+
+def graded(db: Database, submission: str, **grade: Any) -> None:
+    """What a worker leaves behind."""
+    notes = [{"kind": "repair", "text": "put back <cell 3>"}, {"kind": "flag", "text": "secret flag"}]
     with db.write() as session:
-        first, second = session.query(Job).order_by(Job.id)
-        first.state = "done"
-        second.state, second.error = "failed", "Traceback\nthe kernel <died>"
-        session.add(Grade(submission_id=first.submission_id, score=3, max_score=4))
-    script = {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
-    told = (await client.get(f"{PREFIX}/courses/inference/units/arrays/progress.json", headers=script)).json()
-    assert told == {"value": 2, "max": 2, "finished": True, "text": "1 of 2 done, 0 running, 0 waiting, 1 failed"}
-    page = (await client.get(f"{PREFIX}/courses/inference/units/arrays")).text
-    assert "the kernel &lt;died&gt;" in page
-    assert "data-progress=" not in page
-    for headers, status in ((script | {"Sec-Fetch-Site": "cross-site"}, 403), (script, 404)):
-        reply = await visitor("mina").get(f"{PREFIX}/courses/inference/units/arrays/progress.json", headers=headers)
-        assert reply.status_code == status
+        session.add(
+            Job(
+                kind="grade",
+                course="inference",
+                unit="arrays",
+                submission_id=submission,
+                state="done",
+                requested_by="mina",
+                finished_at=now(),
+                notes=notes,
+            )
+        )
+        session.add(Grade(submission_id=submission, **{"score": 6.5, "max_score": 10, **grade}))
+        session.add(
+            Measurement(submission_id=submission, name="speed", ratio=32.14, low=28.2, high=36.4, at_least=10, passed=True)
+        )
+
+
+def on_submit(settings: Settings, extra: str = "") -> None:
+    path = settings.academy.courses / "inference" / "course.toml"
+    text = path.read_text(encoding="utf-8").replace("hours = 2", 'hours = 2\non_submit = true\nleaderboard = "speed"')
+    path.write_text(extra + text, encoding="utf-8")
+
+
+async def test_a_score_arrives_without_reloading(visitor: Any, db: Database, settings: Settings) -> None:
+    on_submit(settings)
+    release(db)
+    submission = submit(db, "mina")
+    client = visitor("mina", "ko")
+    assert (await live(client, "/work.json"))[1] == 0
+    with db.write() as session:
+        about = {"course": "inference", "unit": "arrays", "submission_id": submission, "requested_by": "mina"}
+        session.add(Job(kind="grade", **about))
+    html, wait = await live(client, "/work.json")
+    assert (part(html, "state-inference-arrays"), wait) == ("채점을 기다리는 중", 2000)
+    jobs(db, {"state": "running", "phase": "student cells"})
+    assert part((await live(client, "/work.json"))[0], "state-inference-arrays") == "채점 중 · 내 코드 실행"
+    jobs(db, {"state": "done", "finished_at": now()})
+    graded(db, submission)
+    html, wait = await live(client, "/work.json")
+    assert (part(html, "score-inference-arrays"), wait) == ("6.5 / 10", 0)
+    assert "put back &lt;cell 3&gt;" in html
+    assert "32.1배 (측정마다 28.2~36.4배), 기준은 10배" in html
+    assert "secret flag" not in html
+    assert "6.5" not in (await live(visitor("jun"), "/work.json"))[0]
+
+
+async def test_other_units_show_scores_when_feedback_is_released(visitor: Any, db: Database, settings: Settings) -> None:
+    release(db)
+    submission = submit(db, "mina")
+    graded(db, submission)
+    html, _ = await live(visitor("mina"), "/work.json")
+    assert "6.5" not in html
+    assert "put back" not in html
+    assert (await visitor("mina").get(f"{PREFIX}/submissions/{submission}/regrade")).status_code == 404
+    give_feedback(db, settings, submission)
+    html, _ = await live(visitor("mina"), "/work.json")
+    assert part(html, "score-inference-arrays").startswith("7.5 / 10")
+    assert "put back" in html
+
+
+async def test_a_penalty_is_explained(visitor: Any, db: Database, settings: Settings) -> None:
+    on_submit(settings, "late = { grace_minutes = 15, per_day = 0.1, most_days = 5 }\n")
+    release(db, due_in=timedelta(days=-1, hours=-1))
+    graded(db, submit(db, "mina", late=True), penalty=2.0)
+    html, _ = await live(visitor("mina"), "/work.json")
+    assert "−2 for being late" in html
+    assert "2 begun days late, 10 % of the unit's points for each." in html
+    policy = (await visitor("prof").get(PREFIX + UNIT)).text
+    assert "up to 15 minutes late is on time" in policy
+    assert "takes off 10 % of" in policy
+    assert "After 5 days a submission earns nothing." in policy
+
+
+async def test_a_regrade_is_asked_for_and_answered(visitor: Any, db: Database, settings: Settings) -> None:
+    on_submit(settings)
+    release(db)
+    submission = submit(db, "mina")
+    graded(db, submission)
+    path = f"/submissions/{submission}/regrade"
+    for login in ("jun", "prof", "other"):
+        assert (await visitor(login).get(PREFIX + path)).status_code == 404
+        assert (await post(visitor(login), path, login, text="Please look at task 3 again")).status_code == 404
+    client, staff = visitor("mina"), visitor("prof")
+    for text in ("short", "x" * 2001):
+        reply = await post(client, path, "mina", text=text)
+        assert (reply.status_code, 'id="text-problem"' in reply.text) == (422, True)
+    assert (await post(client, path, "mina", text="<i>Look</i> at task 3 again")).status_code == 303
+    page = (await client.get(PREFIX + path)).text
+    assert "&lt;i&gt;Look" in page
+    assert "<textarea" not in page  # one at a time
+    assert "1 regrade request" in (await staff.get(f"{PREFIX}/courses/inference")).text
+    page = (await staff.get(PREFIX + UNIT)).text
+    assert "1 open regrade request" in page
+    assert "&lt;i&gt;Look" in page
+    with db.read() as session:
+        asked = session.query(Regrade).one().id
+    elsewhere = f"/courses/inference/units/kv-cache/regrades/{asked}"
+    assert (await post(visitor("mina"), f"{UNIT}/regrades/{asked}", "mina", accept="1", answer="yes")).status_code == 404
+    reply = await post(staff, elsewhere, "prof", accept="1", answer="yes")
+    assert "note error" in (await staff.get(reply.headers["location"])).text
+    await post(staff, f"{UNIT}/regrades/{asked}", "prof", accept="1", answer="You are <right>", again="1")
+    page = (await client.get(PREFIX + path)).text
+    assert "Accepted" in page
+    assert "You are &lt;right&gt;" in page
+    assert "Accepted" in (await live(client, "/work.json"))[0]
+    with db.read() as session:
+        assert session.query(Job).filter_by(state="queued", submission_id=submission).count() == 1
+    page = (await staff.get(f"{PREFIX}/courses/inference/history")).text
+    assert "accepted a regrade request" in page
+    assert "You are &lt;right&gt;" in page
+
+
+async def test_a_leaderboard_is_joined_under_a_nickname_and_left(visitor: Any, db: Database, settings: Settings) -> None:
+    path = f"{UNIT}/leaderboard"
+    assert (await visitor("mina").get(PREFIX + path)).status_code == 404
+    on_submit(settings)
+    release(db)
+    graded(db, submit(db, "mina"))
+    graded(db, submit(db, "jun"))
+    mina, jun = visitor("mina"), visitor("jun")
+    assert path in (await mina.get(f"{PREFIX}/")).text
+    assert "Nobody stands here yet." in (await mina.get(PREFIX + path)).text
+    assert (await post(mina, path, "mina", join="1", nickname="<b>fast")).status_code == 303
+    page = (await jun.get(PREFIX + path)).text
+    assert "&lt;b&gt;fast" in page
+    assert "32.1×" in page
+    assert "mina" not in page.split("<main")[1]
+    assert "김민아" not in page
+    assert "You" in (await mina.get(PREFIX + path)).text.split("<main")[1]
+    for nickname in ("<b>FAST", "x" * 60, " "):
+        reply = await post(jun, path, "jun", join="1", nickname=nickname)
+        assert (reply.status_code, 'id="nickname-problem"' in reply.text) == (422, True), nickname
+    for login in ("other", "prof", "op"):
+        assert (await post(visitor(login), path, login, join="1", nickname="guest")).status_code == 404
+    assert (await visitor("other").get(PREFIX + path)).status_code == 404
+    await post(mina, path, "mina", join="0")
+    assert "fast" not in (await jun.get(PREFIX + path)).text.split("<main")[1]
+
+
+def submit_code(db: Database, settings: Settings, login: str, code: str) -> None:
+    notebook = new_notebook(cells=[new_code_cell(code)])
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        data = nbformat.writes(notebook).encode()
+        info = tarfile.TarInfo("arrays.ipynb")
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    sha256 = Store(settings).put(buffer.getvalue())
+    with db.write() as session:
+        session.add(Submission(course="inference", unit="arrays", login=login, sha256=sha256, size=10))
+
+
+async def test_similar_submissions_are_shown_to_staff_only(visitor: Any, db: Database, settings: Settings) -> None:
+    lines = "\n".join(f"    total_{i} = values[{i}] * weights[{i}] + offsets[{i}] ** {i}" for i in range(12))
+    code = f"def mix(values, weights, offsets):\n{lines}\n    return '<script>' + str(total_0 < total_1)\n"
+    for login in ("mina", "jun"):
+        submit_code(db, settings, login, code)
+    submit_code(db, settings, "ari", "print(1)\n")
+    page = await visitor("prof").get(f"{PREFIX}{UNIT}/similarity")
+    assert page.status_code == 200
+    assert "100 %" in page.text
+    assert page.text.count("total_0 = values[0]") == 2
+    assert "<script>&#39;" not in page.text
+    assert "김민아" in page.text
+    assert (await visitor("mina").get(f"{PREFIX}{UNIT}/similarity")).status_code == 404
+    assert (await visitor("mina").get(f"{PREFIX}/courses/inference/history")).status_code == 404
+
+
+async def test_the_history_is_told_in_words_and_pages(visitor: Any, db: Database) -> None:
+    with db.write() as session:
+        for number in range(130):
+            record(session, "prof", "due", "inference", "arrays", due_at=f"2026-01-01T00:00:{number % 60:02}+00:00")
+        record(session, "mina", "fetch", "inference", "arrays", "mina")
+        record(session, "prof", "due", "elsewhere", "arrays")
+    client = visitor("ari", "ko")
+    page = (await client.get(f"{PREFIX}/courses/inference/history")).text
+    assert page.count("마감을 바꿈") == 100
+    assert "2026년 1월 1일 (목) 09:00" in page
+    assert "과제를 내려받음" not in page
+    older = re.search(r'href="([^"]+before=\d+)"', page)
+    assert older
+    assert (await client.get(older.group(1).replace("&amp;", "&"))).text.count("마감을 바꿈") == 30
+    assert "과제를 내려받음" in (await client.get(f"{PREFIX}/courses/inference/history?what=all")).text
 
 
 async def test_feedback_is_given_without_script_and_to_its_owner_only(visitor: Any, db: Database, settings: Settings) -> None:
