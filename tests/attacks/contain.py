@@ -36,7 +36,7 @@ def contain(case: Case, grader: Grader, record: Record) -> None:
     """Assert that nothing came of ``case``; what was observed goes to ``record`` for the report."""
     seen = grader.seen(case)
     if case.probe:
-        seen.probes = [_probe(grader, case, number) for number in range(2)]
+        seen.probes = _probes(grader, case)
     _score(case, seen)
     leaked = grader.found_secrets(seen)
     assert not leaked, f"secrets came out: {', '.join(leaked)}"
@@ -68,10 +68,15 @@ def _score(case: Case, seen: Seen) -> None:
         assert seen.score == case.earns, f"it earned {seen.score:g} and deserves {case.earns:g}: {seen.tests}"
 
 
-def _probe(grader: Grader, case: Case, number: int) -> str:
-    """An honest submission right after the attack, which looks around; it must be graded as if nothing had been."""
-    probe = Case(f"{case.name}-next-{number}", "", case.unit, HONEST[case.unit], first=PROBE)
-    grader.hand_in([probe])
+def _probes(grader: Grader, case: Case) -> list[str]:
+    """Honest submissions right after the attack, one a place to run, look around; they are graded as if nothing had been."""
+    places = range(grader.settings.grading.workers)
+    probes = [Case(f"{case.name}-next-{number}", "", case.unit, HONEST[case.unit], first=PROBE) for number in places]
+    grader.hand_in(probes)
+    return [_probed(grader, case, probe) for probe in probes]
+
+
+def _probed(grader: Grader, case: Case, probe: Case) -> str:
     found = grader.seen(probe)
     assert found.state == "done", found.told
     assert found.score == MOST[case.unit], f"the next submission earned {found.score}: {found.tests} {found.outputs[-300:]}"
@@ -86,10 +91,10 @@ def _host(grader: Grader, seen: Seen) -> None:
     assert grader.host_file.read_text() == grader.secrets["host"], "a file of the host was changed"
     heard, grader.listener.heard = grader.listener.heard, []
     assert not heard, "somebody outside heard of it"
-    students = grader.students()
+    victim, students = grader.victim_score, grader.students()
     strangers = students.keys() - grader.submissions.keys()
     assert not strangers, f"the gradebook knows strangers: {strangers}"
-    assert students["victim"] == grader.victim_score, "somebody else's score changed"
+    assert students["victim"] == victim, "somebody else's score changed"
     deadline = time.monotonic() + 5
     while left := grader.left_on_host(seen.mark):
         assert time.monotonic() < deadline, f"left on this machine: {', '.join(left[:5])}"
@@ -104,7 +109,7 @@ def _how(case: Case, seen: Seen) -> str:
         if seen.told:
             parts.append(f"staff were told: {seen.told.splitlines()[0]}")
     if case.probe:
-        parts.append("the next two submissions got all points and found nothing")
+        parts.append("whoever came next got all points and found nothing")
     return "; ".join([*([case.held] if case.held else []), *parts])
 
 

@@ -68,13 +68,16 @@ class Grader:
                 operations.release_unit(session, self.settings, COURSE, unit, None, "teacher")
         self._plant()
         self.listener = Listener()
-        self.log = open(folder / "worker.log", "wb")  # noqa: SIM115  closed in close()
-        self.worker = self._start_worker()
         self.submissions: dict[str, str] = {}
         self.marks: dict[str, str] = {}
         self.jobs: dict[str, tuple[str, str]] = {}
         self.victim = Case("victim", "", "isolated", HONEST["isolated"], first=f"mine = '{self.secrets['submission']}'")
         self.hand_in([self.victim])
+        with self.database.write() as session:
+            for id in self.jobs["victim"]:
+                session.get_one(Job, id).priority = 100
+        self.log = open(folder / "worker.log", "wb")  # noqa: SIM115  closed in close()
+        self.worker = self._start_worker()
 
     @cached_property
     def victim_score(self) -> float | None:

@@ -512,9 +512,10 @@ CASES = [
         """
             import sys, threading
             def jump(frame, event, arg):
-                if event == 'line':
+                last = max((line for _, _, line in frame.f_code.co_lines() if line), default=0)
+                if event == 'line' and frame.f_lineno < last:
                     try:
-                        frame.f_lineno = max(line for _, _, line in frame.f_code.co_lines() if line)
+                        frame.f_lineno = last
                     except (ValueError, TypeError):
                         pass
                 return jump

@@ -351,3 +351,53 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_no_secret_comes_out(case: Case, grader: Grader, record_property: Record) -> None:
     contain(case, grader, record_property)
+
+
+@pytest.mark.docker
+def test_two_submissions_at_the_same_time_do_not_meet(grader: Grader) -> None:
+    """While one looks for the other's mark for some seconds, the other runs."""
+    spy = Case(
+        "spy",
+        "",
+        first="""
+            import glob, os, time
+            seen, began = set(), time.monotonic()
+            while time.monotonic() - began < 8:
+                for path in [*glob.glob("/proc/[0-9]*/cmdline"), *glob.glob("/proc/[0-9]*/environ"), "/proc/net/unix"]:
+                    try:
+                        with open(path, "rb") as file:
+                            seen.add(file.read(100_000))
+                    except OSError:
+                        pass
+                for top in ("/tmp", "/dev/shm", "/home", "/run"):
+                    for folder, folders, files in os.walk(top):
+                        seen.update(os.path.join(folder, name).encode() for name in [*folders, *files])
+            print("SPIED", b" ".join(seen).decode("utf-8", "replace"))
+        """,
+        shows="SPIED",
+    )
+    victims = [
+        Case(
+            f"busy-{number}",
+            "",
+            first="""
+                import os, socket, subprocess, sys, time
+                for folder in ("/tmp", "/dev/shm", os.path.expanduser("~"), "."):
+                    try:
+                        open(folder + "/@MARK@", "w").write("@MARK@")
+                    except OSError:
+                        pass
+                listener = socket.socket(socket.AF_UNIX)
+                listener.bind("\\0@MARK@")
+                subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "@MARK@"])
+                time.sleep(4)
+            """,
+        )
+        for number in range(2)
+    ]
+    grader.hand_in([spy, *victims])
+    seen = grader.seen(spy)
+    assert "SPIED" in seen.outputs
+    for victim in victims:
+        contain(victim, grader, lambda name, value: None)
+        assert grader.marks[victim.name] not in seen.outputs
