@@ -39,7 +39,6 @@ from nbgrader.nbgraderformat import SCHEMA_VERSION
 from nbgrader.preprocessors import (
     CheckCellMetadata,
     ClearOutput,
-    DeduplicateIds,
     GetGrades,
     LimitOutput,
     NbGraderPreprocessor,
@@ -51,7 +50,7 @@ from nbgrader.utils import is_grade, is_solution
 from sqlalchemy import make_url
 from traitlets.config import Config
 
-from academy.messages import AcademyError
+from academy.messages import AcademyError, message
 from academy.settings import Settings
 from grading import sandbox, supervisor
 from grading.courses import catalogue
@@ -128,7 +127,6 @@ def nbgrader_config(settings: Settings, course: str) -> Config:
     config.Autograde.sanitize_preprocessors = [
         ClearOutput,
         RestoreMetadata,
-        DeduplicateIds,
         OverwriteKernelspec,
         RestoreCells,
         CheckCellMetadata,
@@ -276,19 +274,45 @@ def check_notebook(path: Path) -> None:
 
 
 class RestoreMetadata(NbGraderPreprocessor):
-    """Puts back what the gradebook knows of each cell; of what a student wrote into metadata only known ids are read."""
+    """Puts back what the gradebook knows of each cell; of what a student wrote into metadata only known names are read."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         about = resources["nbgrader"]
         nb.metadata = NotebookNode({key: nb.metadata[key] for key in ("kernelspec", "language_info") if key in nb.metadata})
         with Gradebook(about["db_url"]) as book:
-            known = _metadata(book.find_notebook(about["notebook"], about["assignment"]))
-        for cell in nb.cells:
+            original = book.find_notebook(about["notebook"], about["assignment"])
+            known = _metadata(original)
+            sources = {cell.name: _visible(cell.source or "") for cell in original.source_cells if cell.locked}
+            kernel = json.loads(original.kernelspec or "{}").get("name")
+        if nb.metadata.get("kernelspec", {}).get("name") != kernel:
+            self.repaired("kernel")
+        seen: set[str] = set()
+        for cell in reversed(nb.cells):  # of two cells of one name the later counts, as for nbgrader
             mine = cell.metadata.get("nbgrader")
-            grade_id = mine.get("grade_id") if isinstance(mine, dict) else None
-            metadata = known.get(grade_id) if isinstance(grade_id, str) else None
+            grade_id = str(mine.get("grade_id")) if isinstance(mine, dict) else ""
+            metadata = known.get(grade_id)
+            if metadata and grade_id in seen:
+                self.repaired("doubled", cell=grade_id)
+                metadata = None
+            if metadata and grade_id in sources and _visible(cell.source) != sources[grade_id]:
+                self.repaired("changed", cell=grade_id)
             cell.metadata = NotebookNode({"nbgrader": NotebookNode(metadata)} if metadata else {})
+            seen |= {grade_id} if metadata else set()
+        for grade_id, metadata in known.items():
+            if grade_id not in seen and (metadata["grade"] or metadata["task"]):
+                self.repaired("missing", cell=grade_id)
         return nb, resources
+
+    def repaired(self, what: str, **values: str) -> None:
+        """Tell the student what was mended."""
+        text = message(f"grading-repaired-{what}", _run.get().language, **values).text
+        if text not in _run.get().repairs:
+            _run.get().repairs.append(text)
+
+
+def _visible(source: str) -> str:
+    """What students see of a locked cell, without regard to layout."""
+    return "".join(_HIDDEN.sub("", source).split())
 
 
 def _metadata(notebook: Any) -> dict[str, dict[str, Any]]:

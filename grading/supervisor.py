@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
+import io
 import json
 import math
 import random
@@ -28,7 +30,7 @@ from nbformat import NotebookNode
 from academy.messages import message
 from academy.settings import Settings
 from grading import sandbox, warm
-from grading.exchange.archive import pack_bytes
+from grading.exchange.archive import pack
 from grading.split import Plan, is_test, split
 
 Outcome = Literal["ok", "timeout", "killed", "memory", "crashed", "output-capped"]
@@ -92,7 +94,7 @@ def run(
     work = _Run(settings, sent, split(sent, original, everything), language, timeout or settings.grading.timeout, slot, tell)
     began = time.monotonic()
     try:
-        work.all(pack_bytes(folder), pack_bytes(source) if source and work.plan.isolated else b"")
+        work.all(_packed(folder), _packed(source) if source and work.plan.isolated else b"")
     except Ended as ended:
         work.outcome = ended.outcome
     work.tell("")
@@ -100,6 +102,13 @@ def run(
     seconds = time.monotonic() - began
     data = nbformat.writes(sent).encode()
     return Result(work.outcome, data, seconds, work.detail, work.cut, work.flags, work.gates, work.phases)
+
+
+def _packed(folder: Path) -> bytes:
+    """What lies beside the notebooks; they themselves hold hidden tests by now, or solutions."""
+    buffer = io.BytesIO()
+    pack(folder, buffer, lambda _, names: [name for name in names if name.endswith(".ipynb")])
+    return buffer.getvalue()
 
 
 class _Run:
@@ -221,8 +230,8 @@ class _Run:
         for index in tests:
             if self.done[index]["status"] != "ok" or took.get(index, 0.0) > PROBE_SECONDS:
                 continue
-            if not all(self.fails(student, probe) for probe in never_equal(self.sent.cells[index].source)):
-                self.tampered(f"{self.sent.cells[index].metadata.nbgrader.grade_id}: equal to everything")
+            if not all(self.fails(student, probe) for probe in must_fail(self.sent.cells[index].source)):
+                self.tampered(f"{self.sent.cells[index].metadata.nbgrader.grade_id} passes whatever it asks for")
         if self.flags:
             self.refuse(tests)
 
@@ -467,24 +476,82 @@ def told_by(source: str) -> set[str]:
     return set()
 
 
-def never_equal(source: str) -> list[str]:
-    """Variants of a test that no honest object passes: one of its ``assert a == b`` compares with something unique."""
+def must_fail(source: str) -> list[str]:
+    """Variants of a test that no honest solution passes: one of its checks expects something else, or the opposite."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return []
     probes = []
     for number, node in enumerate(tree.body):
-        if not (isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare)):
+        if not _checks(node):
             continue
-        if len(node.test.ops) != 1 or not isinstance(node.test.ops[0], ast.Eq):
-            continue
-        before = [ast.unparse(other) for other in tree.body[:number] if not isinstance(other, ast.Assert)]
-        sides = [node.test.left, node.test.comparators[0]]
-        for side in sides:
-            if not isinstance(side, ast.Constant):
-                probes.append("\n".join([*before, f"assert ({ast.unparse(side)}) == object()"]))
-    return probes[:MOST_PROBES]
+        before = [ast.unparse(other) for other in tree.body[:number] if not _checks(other)]
+        changed = _Contradicted().visit(copy.deepcopy(node))
+        probes.append("\n".join([*before, ast.unparse(ast.fix_missing_locations(changed))]))
+    return _dice.sample(probes, min(MOST_PROBES, len(probes)))
+
+
+def _checks(node: ast.stmt) -> bool:
+    """Whether a statement of a test checks something, where a failure is not caught again."""
+    parts = list(ast.walk(node))
+    caught = any(isinstance(part, ast.Try | ast.With | ast.FunctionDef | ast.ClassDef | ast.While) for part in parts)
+    return not caught and any(isinstance(part, ast.Assert) or _is_assertion(part) for part in parts)
+
+
+def _is_assertion(node: ast.AST) -> bool:
+    """A call such as ``np.testing.assert_allclose(found, expected)``."""
+    if not (isinstance(node, ast.Call) and len(node.args) >= 2):
+        return False
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return bool(re.match(r"assert_?(equal|almost|array|all|close|count|list|tuple|dict)", name, re.IGNORECASE))
+
+
+class _Contradicted(ast.NodeTransformer):
+    """Turns each check of a statement into one that cannot hold if the original does."""
+
+    def visit_Assert(self, node: ast.Assert) -> ast.Assert:
+        test = node.test
+        if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], ast.Eq):
+            sides = [test.left, test.comparators[0]]
+            literal = [_other(side) for side in sides]
+            if literal[1] is not None:
+                test.comparators[0] = literal[1]
+            elif literal[0] is not None:
+                test.left = literal[0]
+            else:
+                test.comparators[0] = ast.parse("object()", mode="eval").body
+        else:
+            node.test = ast.UnaryOp(ast.Not(), test)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if _is_assertion(node):
+            other = _other(node.args[1])
+            node.args[1] = other if other is not None else ast.parse("object()", mode="eval").body
+        return node
+
+
+def _other(node: ast.expr) -> ast.expr | None:
+    """Another value of a literal's kind; None for what is no literal."""
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    step = _dice.randrange(1000, 9999)
+
+    def changed(value: object) -> object:
+        if isinstance(value, bool) or value is None:
+            return step
+        if isinstance(value, int | float | complex):
+            return value + step if value == value else step
+        if isinstance(value, str):
+            return f"{value}{step}"
+        if isinstance(value, list | tuple):
+            return type(value)([changed(item) for item in value] or [step])
+        return step
+
+    return ast.parse(repr(changed(value)), mode="eval").body
 
 
 def clean_output(output: Any, small: bool) -> NotebookNode | None:

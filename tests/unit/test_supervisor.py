@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from academy.settings import Settings
 from grading import supervisor
 from grading.split import Names, split
-from grading.supervisor import Ended, _Run, _Talk, clean_output, hidden_lines, make_scorable, never_equal, told_by
+from grading.supervisor import Ended, _Run, _Talk, clean_output, hidden_lines, make_scorable, must_fail, told_by
 
 
 def cell(source: str, kind: str = "", points: float = 1, **metadata: Any) -> Any:
@@ -251,15 +252,45 @@ def test_hidden_lines() -> None:
     assert hidden_lines("assert x") == set()
 
 
-def test_probes_that_only_a_liar_passes() -> None:
-    probes = never_equal("y = f(2)\nassert y == 4\nassert 9 == f(3), 'msg'\nassert y > 1")
-    assert probes == ["y = f(2)\nassert (y) == object()", "y = f(2)\nassert (f(3)) == object()"]
-    assert never_equal("not python (") == []
-    for probe in probes:
-        with pytest.raises(AssertionError):
-            exec(probe, {"f": lambda x: x * x})
+CHECKS = """
+import numpy as np
+y = f(2)
+assert y == 4, "twice two"
+assert 9 == f(3)
+assert f(1) < 3
+assert isinstance(f(2), int)
+assert f(4) == f(-4)
+np.testing.assert_allclose([f(1), f(2)], [1, 4])
+for x in range(3):
+    assert f(x) == x * x
+"""
+
+
+def test_probes_fail_for_whoever_passes_the_test_honestly() -> None:
+    honest: dict[str, Any] = {"f": lambda x: x * x}
+    exec(CHECKS, honest)
+    seen = set()
+    for _ in range(60):
+        for probe in must_fail(CHECKS):
+            seen.add(re.sub(r"[0-9]{4,}", "N", probe.splitlines()[-1]))
+            with pytest.raises((AssertionError, TypeError)):
+                exec(probe, dict(honest))
+    assert len(seen) >= 7
+    assert must_fail("not python (") == []
+    assert must_fail("try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    assert False") == []
+
+
+def test_probes_pass_for_liars_and_that_is_how_they_are_found_out() -> None:
     liar = type("Liar", (), {"__eq__": lambda *_: True})
-    exec(probes[0], {"f": lambda _: liar()})  # passes: that is how it is found out
+    assert any(passes(probe, {"f": lambda _: liar()}) for probe in must_fail("assert f(2) == 4"))
+
+
+def passes(source: str, names: dict[str, Any]) -> bool:
+    try:
+        exec(source, names)
+    except Exception:
+        return False
+    return True
 
 
 def test_a_flag_takes_all_ordinary_points(work: Callable[..., _Run]) -> None:
