@@ -449,9 +449,6 @@ def on_submit(academy: Bench) -> list[float]:
             for login in logins:
                 client = Client(f"{service.url}/api/v1", tokens[login], "en")
                 receipt = client.submit(course, unit, folder, "ko")
-                if not getattr(made.unit(unit), "on_submit", False):
-                    with academy.database.write() as session:
-                        operations.request_grading(session, course, unit, login, [login])
                 seconds.append(round(until_graded(academy, receipt.id), 3))
                 print(f"submit   {seconds[-1]:6.2f} s", flush=True)
         finally:

@@ -195,6 +195,141 @@ else:
     raise AssertionError("x is still there")
 # %% test out 1
 Out and In and _ih[-1].startswith("Out")
+# %% solution lists
+### BEGIN SOLUTION
+numbers = [1, 2]
+table = {"a": 1}
+### END SOLUTION
+# %% test lists-right 1
+assert numbers == [1, 2] and table == {"a": 1}
+# %% solution grows
+### BEGIN SOLUTION
+numbers.append(3)
+table["b"] = 2
+### END SOLUTION
+# %% test grown 1
+assert numbers == [1, 2, 3] and len(table) == 2
+# %% code
+import numpy as np
+array = np.zeros(3)
+scale = 2
+# %% solution scaled
+def scaled(x):
+    ### BEGIN SOLUTION
+    return x * scale
+    ### END SOLUTION
+# %% test scaled-right 1
+assert scaled(3) == 6
+# %% test zeros 1
+assert array.sum() == 0
+# %% code
+scale = 5
+array[0] = 7
+# %% test scaled-again 1
+assert scaled(3) == 15 and array.sum() == 7
+# %% solution file
+### BEGIN SOLUTION
+open("log.txt", "w").write("first")
+### END SOLUTION
+# %% test file-right 1
+assert open("log.txt").read() == "first"
+# %% code
+open("log.txt", "w").write("second")
+# %% solution stream
+def stream():
+    ### BEGIN SOLUTION
+    yield from "abc"
+    ### END SOLUTION
+letters = stream()
+# %% test stream-first 1
+assert next(letters) == "a"
+# %% code
+second = next(letters)
+# %% test stream-third 1
+assert second == "b" and next(letters) == "c"
+# %% solution account
+class Account:
+    ### BEGIN SOLUTION
+    rate = 1
+    def __init__(self):
+        self.balance = 0
+    def add(self, amount):
+        self.balance += amount * self.rate
+    ### END SOLUTION
+account = Account()
+account.add(5)
+# %% test account-right 1
+assert account.balance == 5
+# %% code
+account.add(5)
+Account.rate = 10
+# %% test account-later 1
+account.add(1)
+assert account.balance == 20
+# %% code
+for i in range(3):
+    pass
+# %% test loop-variable 1
+assert i == 2
+# %% code
+values = [i := 7]
+# %% test walrus 1
+assert i == 7
+# %% code
+import os
+os.mkdir("deeper")
+place = os.getcwd()
+# %% test place-right 1
+assert os.getcwd() == place
+# %% code
+os.chdir("deeper")
+# %% test deeper 1
+assert os.getcwd() != place and not os.path.exists("data.csv")
+# %% code
+os.chdir("..")
+exec("made = 1")
+globals()["other"] = 1
+# %% test made-right 1
+assert made == 1 and other == 1
+# %% code
+exec("made = 2")
+globals()["other"] = 2
+# %% test made-later 1
+assert made == 2 and other == 2
+# %% code
+from math import sqrt
+# %% test sqrt-right 1
+assert sqrt(9) == 3
+# %% code
+from cmath import *
+# %% test sqrt-later 1
+assert sqrt(-1) == 1j
+# %% code
+np.random.seed(0)
+first = np.random.rand()
+# %% test seeded 1
+np.random.seed(0)
+assert np.random.rand() == first
+# %% code
+after = np.random.rand()
+# %% test after-right 1
+np.random.seed(0)
+np.random.rand()
+assert np.random.rand() == after
+# %% code
+import warnings
+warnings.simplefilter("error")
+# %% test strict 1
+try:
+    warnings.warn("x")
+except UserWarning:
+    pass
+else:
+    raise AssertionError
+# %% code
+warnings.simplefilter("ignore")
+# %% test lenient 1
+warnings.warn("x")
 """,
     "words": """
 # %% markdown
@@ -237,7 +372,7 @@ plt.plot([1, 2])
 # %% test figure-last 2
 figure
 """,
-    "magic": """
+    "shell": """
 # %% solution square
 def square(x):
     ### BEGIN SOLUTION
@@ -308,6 +443,171 @@ assert subprocess.run([sys.executable, "-c", "print(7)"], capture_output=True, t
 import multiprocessing
 with multiprocessing.get_context("fork").Pool(1) as pool:
     assert pool.map(square, [1, 2, 3]) == [1, 4, 9]
+# %% code
+import asyncio
+import contextlib
+import io
+import sys
+# %% solution greet
+def greet(name="you"):
+    '''
+    >>> greet("me")
+    hello me
+    '''
+    ### BEGIN SOLUTION
+    print("hello", name)
+    ### END SOLUTION
+# %% test redirected 1
+with contextlib.redirect_stdout(io.StringIO()) as text:
+    greet()
+assert text.getvalue() == "hello you\n"
+# %% test captured-output 1
+from IPython.utils.capture import capture_output
+with capture_output() as shown:
+    greet()
+assert shown.stdout == "hello you\n"
+# %% test documented 1
+import doctest
+doctest.testmod()
+assert doctest.testmod().failed == 0
+# %% test units 1
+import unittest
+
+class Greeting(unittest.TestCase):
+    def test_greet(self):
+        with contextlib.redirect_stdout(io.StringIO()) as text:
+            greet("all")
+        self.assertEqual(text.getvalue(), "hello all\n")
+
+suite = unittest.defaultTestLoader.loadTestsFromTestCase(Greeting)
+assert unittest.TextTestRunner(stream=sys.stdout).run(suite).wasSuccessful()
+# %% test units-main 1
+unittest.main(argv=[""], exit=False)
+# %% solution depth
+def depth(n):
+    ### BEGIN SOLUTION
+    return 0 if n == 0 else 1 + depth(n - 1)
+    ### END SOLUTION
+# %% test deep 1
+assert depth(900) == 900
+# %% test deeper 1
+assert depth(1500) == 1500
+# %% test limit 1
+import sys
+sys.setrecursionlimit(12_000)
+assert depth(10_000) == 10_000
+# %% test endless 1
+try:
+    depth(-1)
+except RecursionError:
+    pass
+# %% solution task
+### BEGIN SOLUTION
+async def work():
+    await asyncio.sleep(0)
+    return 3
+task = asyncio.create_task(work())
+### END SOLUTION
+# %% test task-right 1
+assert await task == 3
+# %% test running 1
+assert asyncio.get_running_loop().is_running()
+# %% test run-inside 1
+asyncio.run(work())
+# %% solution tracked
+### BEGIN SOLUTION
+from dataclasses import dataclass
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+### END SOLUTION
+# %% test pickled 1
+import pickle
+assert pickle.loads(pickle.dumps(Point(1))) == Point(1)
+# %% test pooled 1
+from concurrent.futures import ProcessPoolExecutor
+with ProcessPoolExecutor(1) as pool:
+    assert list(pool.map(depth, [1, 2])) == [1, 2]
+# %% test alarm 1
+import signal
+
+def late(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, late)
+signal.setitimer(signal.ITIMER_REAL, 0.05)
+try:
+    while True:
+        pass
+except TimeoutError:
+    pass
+# %% code
+%load_ext autoreload
+%autoreload 2
+%config InlineBackend.figure_format = "retina"
+%precision 2
+# %% test precise 1
+0.123456
+# %% test precise-off 1
+%precision
+0.5
+# %% test env 1
+%env ACADEMY_TEST_VALUE=3
+import os
+assert os.environ["ACADEMY_TEST_VALUE"] == "3"
+# %% test html-magic 1
+%%html
+<b>1</b>
+# %% test python 1
+%%python3
+print(3)
+# %% test who 1
+names = %who_ls function
+assert "greet" in names
+# %% test line 1
+total = %sx echo 3
+assert total == ["3"]
+# %% test time-magic 1
+%time value = depth(3)
+assert value == 3
+# %% test unknown 1
+%no_such_magic
+# %% test help 1
+greet?
+# %% test help-off 1
+assert get_ipython().find_line_magic("time")
+# %% test plots 1
+import matplotlib.pyplot as plt
+assert plt.get_fignums() == [] and "inline" in plt.get_backend()
+# %% code
+plt.plot([1, 2])
+figure = plt.gcf()
+# %% test closed 1
+assert plt.get_fignums() == [] and len(figure.axes[0].lines) == 1
+# %% test last 2
+depth(1) + 0.5
+# %% test remembered 1
+assert _ == 1.5
+# %% test sleeping 1
+import threading, time
+done = threading.Event()
+threading.Timer(0.01, done.set).start()
+assert done.wait(5)
+# %% test temporary 1
+import tempfile, sqlite3
+with tempfile.TemporaryDirectory() as folder:
+    with contextlib.closing(sqlite3.connect(folder + "/x.db")) as base:
+        assert base.execute("select 1").fetchone() == (1,)
+# %% test annotated 1
+import typing
+assert typing.get_type_hints(Point) == {"x": int, "y": int}
+# %% test reset 1
+display("x", display_id="one").update("y")
+# %% test exception-group 1
+from IPython.display import Markdown
+Markdown("0.5")
 """,
     "noise": """
 # %% code
@@ -352,6 +652,8 @@ assert tell() == 1
 # %% test empty 1
 # %% test comment 1
 # nothing to do
+# %% test quiet 1
+assert type(tell()) is int
 # %% test html 1
 from IPython.display import HTML, clear_output
 HTML("<b>2</b>")
@@ -423,15 +725,23 @@ STUDENTS: dict[str, dict[str, dict[str, str | None]]] = {
     "wrong": {
         "credit": {"share": "def share(x):\n    return x // 4 + 0.0"},
         "helpers": {"mean": "def mean(values):\n    return values[0", "load": "def load(): return []", "write": "1 / 0"},
-        "order": {"first": "x = 2\nnumbers = (1, 2)", "third": "import os\nraise RuntimeError('여기')\nx = 10"},
+        "order": {
+            "first": "x = 2\nnumbers = (1, 2)",
+            "third": "import os\nraise RuntimeError('여기')\nx = 10",
+            "lists": "numbers = [2]\ntable = {}",
+            "scaled": "def scaled(x):\n    return x",
+            "stream": "def stream(",
+        },
         "words": {"why": "", "plot": "import matplotlib.pyplot as plt\nplt.plot([1, 2], [3])", "draw": "axes.set_xlabel('y')"},
-        "magic": {
+        "shell": {
             "square": "def square(x):\n    return x + x",
             "shell": "files = []\ninput('?')",
             "later": "def later(x) return",
+            "greet": "def greet(name='you'):\n    '''>>> greet('me')\n    hello'''\n    print(name)",
+            "task": "task = 1",
         },
         "mixed": {"norm": "def norm(x):\n    return abs(x).sum(axis=-1)", "unit": "class Unit: pass"},
-        "noise": {"tell": "import warnings\ndef tell():\n    warnings.warn('mine')\n    return 1"},
+        "noise": {"tell": "import warnings\ndef tell():\n    warnings.warn('mine')\n    return True"},
     },
     "half": {"credit": {"share": ""}, "order": {"second": "def f():\n    return 'second'\nx += 1\nraise SystemExit"}},
 }
@@ -502,6 +812,9 @@ class Cell:
     score: float | None
     most: float
     manual: bool
+
+    def __str__(self) -> str:
+        return f"{self.score}/{self.most:g}{' by hand' * self.manual}"
 
 
 @dataclass
@@ -592,8 +905,8 @@ def sides(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iter
         patch.setenv("ACADEMY_CONFIG", str(write_config(folder, grading=limits)))
         settings = load()
         our_course(settings, root / "source")
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda unit: stock_command(root, "generate_assignment", unit), ("ps1", "everyday")))
+        for unit in ("ps1", "everyday"):
+            stock_command(root, "generate_assignment", unit)
         shutil.copytree(EXAMPLE / "submitted", root / "submitted")
         for login in STUDENTS:
             write_submission(root / "release" / "everyday", root / "submitted" / login / "everyday", login)
@@ -615,8 +928,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iter
             remove_deployment(settings.academy.name)
 
 
-def different(stock: dict[Any, Any], ours: dict[Any, Any]) -> dict[str, tuple[Any, Any]]:
-    return {"/".join(key): (stock.get(key), ours.get(key)) for key in {*stock, *ours} if stock.get(key) != ours.get(key)}
+def assert_same(stock: dict[Any, Any], ours: dict[Any, Any]) -> None:
+    keys = sorted(key for key in {*stock, *ours} if stock.get(key) != ours.get(key))
+    assert not keys, "\n" + "\n".join(f"{'/'.join(key[1:])}: stock {stock.get(key)}, ours {ours.get(key)}" for key in keys)
 
 
 @pytest.mark.docker
@@ -624,7 +938,7 @@ def test_nbgraders_example_course_gets_the_same_scores(sides: tuple[Graded, Grad
     stock, ours = ({key: cell for key, cell in side.cells.items() if key[0] == "ps1"} for side in sides)
     assert {key[1] for key in stock} == {"bitdiddle", "hacker"}
     assert len(stock) == 18
-    assert different(stock, ours) == {}
+    assert_same(stock, ours)
     assert {cell.score for cell in stock.values()} >= {0.0, None}
     totals = [{key: total for key, total in side.totals.items() if key[0] == "ps1"} for side in sides]
     assert totals[0] == totals[1]
@@ -638,7 +952,7 @@ def test_every_cell_gets_the_same_score(sides: tuple[Graded, Graded], login: str
         {key: cell for key, cell in side.cells.items() if key[:3] == ("everyday", login, notebook)} for side in sides
     )
     assert stock
-    assert different(stock, ours) == {}
+    assert_same(stock, ours)
 
 
 @pytest.mark.docker
@@ -665,5 +979,5 @@ def test_the_notebooks_tell_right_from_wrong(sides: tuple[Graded, Graded]) -> No
 
 @pytest.mark.docker
 def test_answers_left_empty_are_told_apart_alike(sides: tuple[Graded, Graded]) -> None:
-    assert different(sides[0].comments, sides[1].comments) == {}
+    assert_same(sides[0].comments, sides[1].comments)
     assert "No response." in sides[0].comments.values()
