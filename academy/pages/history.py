@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Depends
@@ -19,7 +19,8 @@ from grading.records import History
 
 router = APIRouter(prefix="/courses/{course}/history")
 
-LINES = 100  # on a page
+LINES = 200  # rows of the history on a page
+AT_ONCE = timedelta(seconds=2)
 
 DECISIONS = {
     "release": mark("released the unit"),
@@ -58,7 +59,7 @@ class Line:
     words: str
     said: str  # dates, scores, reasons
     unit: str
-    login: str
+    logins: list[str]
 
 
 @router.get("")
@@ -71,7 +72,7 @@ async def history(course: str, what: str = "", before: int = 0, visit: Visit = D
         "history.html",
         course=views.named_course(visit.settings, course, visit.language),
         what=what,
-        lines=[_line(visit, row, units) for row in rows[:LINES]],
+        lines=_lines(visit, rows[:LINES], units),
         older=rows[LINES - 1].id if len(rows) > LINES else 0,
     )
 
@@ -85,6 +86,18 @@ def _rows(db: Read, course: str, what: str, before: int) -> list[History]:
     return list(db.scalars(query))
 
 
+def _lines(visit: Visit, rows: list[History], units: dict[str, views.Named]) -> list[Line]:
+    """The newest first; what one person did for many students at once is one line."""
+    lines: list[Line] = []
+    for line in (_line(visit, row, units) for row in rows):
+        last = lines[-1] if lines else None
+        if last and replace(line, at=last.at, logins=last.logins) == last and line.logins and last.at - line.at < AT_ONCE:
+            last.logins.extend(line.logins)
+        else:
+            lines.append(line)
+    return lines
+
+
 def _line(visit: Visit, row: History, units: dict[str, views.Named]) -> Line:
     words = ANSWERS.get(str((row.detail or {}).get("state"))) or {**DECISIONS, **ROUTINE}.get(row.action)
     unit = units.get(row.unit, views.Named(row.unit, row.unit))
@@ -94,7 +107,7 @@ def _line(visit: Visit, row: History, units: dict[str, views.Named]) -> Line:
         i18n.translate(visit.language, words) if words else row.action,
         _said(visit, row.detail or {}),
         f"{unit.number} {unit.title}".strip(),
-        row.login,
+        [row.login] if row.login and row.login != row.actor else [],
     )
 
 
