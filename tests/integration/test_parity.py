@@ -817,7 +817,7 @@ class Cell:
         return f"{self.score}/{self.most:g}{' by hand' * self.manual}"
 
 
-@dataclass
+@dataclass(repr=False)
 class Graded:
     """What a side made of a course: (assignment, login, notebook, cell) -> Cell; and what it says of answers."""
 
@@ -825,6 +825,7 @@ class Graded:
     comments: dict[tuple[str, str, str, str], str | None]
     totals: dict[tuple[str, str], float]
     warned: set[tuple[str, str, str, str]] = field(default_factory=set)  # cells that stock failed for stderr alone
+    flags: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # what ours would have a person look at
 
 
 def read(url: str, course: str) -> Graded:
@@ -912,17 +913,19 @@ def sides(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iter
             write_submission(root / "release" / "everyday", root / "submitted" / login / "everyday", login)
         shutil.copytree(root / "submitted", settings.course_folder(COURSE) / "submitted")
         submitted = sorted((path.parent.name, path.name) for path in (root / "submitted").glob("*/*"))
+        flags: dict[tuple[str, str], list[str]] = {}
         try:
             with ThreadPoolExecutor(1) as pool:
                 stock = [pool.submit(stock_command, root, "autograde", unit) for unit in ("ps1", "everyday")]
                 for login, unit in submitted:
                     with contextlib.suppress(AcademyError):  # its scores are missing then, and the comparison fails
-                        autograde.grade(settings, COURSE, unit, login)
+                        flags[unit, login] = autograde.grade(settings, COURSE, unit, login)["flags"]
             for run in stock:
                 run.result()
             urls = f"sqlite:///{root}/gradebook.db", autograde.gradebook_url(settings, COURSE)
             made = read(urls[0], COURSE), read(urls[1], COURSE)
             forgive_stderr(made[0], root)
+            made[1].flags = flags
             yield made
         finally:
             remove_deployment(settings.academy.name)
@@ -953,6 +956,12 @@ def test_every_cell_gets_the_same_score(sides: tuple[Graded, Graded], login: str
     )
     assert stock
     assert_same(stock, ours)
+
+
+@pytest.mark.docker
+def test_honest_work_is_not_flagged(sides: tuple[Graded, Graded]) -> None:
+    assert len(sides[1].flags) == 2 + len(STUDENTS)
+    assert {key: flags for key, flags in sides[1].flags.items() if flags} == {}
 
 
 @pytest.mark.docker
