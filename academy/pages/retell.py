@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
 from academy.messages import catalogue
 
+LONGEST = 2000  # characters: no message of ours is longer
 _VALUE = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -15,7 +16,10 @@ def retell(text: str, language: str) -> str:
     return "\n".join(_line(line, language) for line in text.splitlines())
 
 
+@lru_cache(maxsize=1024)
 def _line(line: str, language: str) -> str:
+    if len(line) > LONGEST:
+        return line
     for key, pattern in _patterns():
         if found := pattern.fullmatch(line):
             entry, values = catalogue()[key], found.groupdict()

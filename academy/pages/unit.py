@@ -17,7 +17,6 @@ from academy.pages.render import done
 from academy.pages.staff import course_path
 from academy.pages.visit import Visit, poll, visit
 from grading import operations
-from grading.courses import catalogue
 from grading.records import Release
 
 router = APIRouter(prefix="/courses/{course}/units/{unit}")
@@ -38,14 +37,14 @@ async def unit(course: str, unit: str, visit: Visit = Depends(visit)) -> HTMLRes
         await visit.write(lambda db: operations.refresh_grades(db, visit.settings, course, unit))
         values = await _live_values(visit, course, unit)
     desk = await visit.read(lambda db: staff_desk(db, course, unit))
-    about = views.catalogue_units(visit.settings, course).get(unit)
+    rules = views.rules_of(visit.settings, course)
     return visit.page(
         "unit.html",
         wait=_wait(values["board"]),
         desk=desk,
-        late=catalogue.late_policy(visit.settings, course),
-        on_submit=bool(about and about.on_submit),
-        leaderboard=bool(about and about.leaderboard),
+        late=rules.late,
+        on_submit=rules.on_submit(unit),
+        leaderboard=bool(rules.leaderboard(unit)),
         text_length=operations.REGRADE_TEXT[1],
         reason_length=REASON_LENGTH,
         **values,

@@ -84,7 +84,7 @@ class StudentUnit:
     state: str  # open, fetched, overdue, submitted, late, graded
     newest: Receipt | None
     extension: Extension | None = None
-    phase: str = ""  # of the grader's work on the newest submission; empty when it does not work on it
+    phase: str = ""  # of the grader's work on the newest submission, or failed; empty when it does not work on it
     result: Result | None = None  # of the newest submission
     regrade: Regrade | None = None  # the last about the newest submission
     leaderboard: bool = False
@@ -157,12 +157,12 @@ def student_course(db: Read, settings: Settings, course: str, login: str, langua
     for receipt in receipts:
         newest.setdefault(receipt.submission.unit, receipt)
     order = [unit for unit in names if unit in releases] + [unit for unit in releases if unit not in names]
-    facts = catalogue_units(settings, course)
+    rules = rules_of(settings, course)
     units = []
     for unit in order:
-        mine, extension, about = newest.get(unit), extensions.get(unit), facts.get(unit)
+        mine, extension = newest.get(unit), extensions.get(unit)
         due_at = extension.due_at if extension else releases[unit].due_at
-        found = result(db, settings, mine.submission, language) if mine else None
+        found = result(db, rules, mine.submission, language) if mine else None
         units.append(
             StudentUnit(
                 names.get(unit, Named(unit, unit)),
@@ -170,10 +170,10 @@ def student_course(db: Read, settings: Settings, course: str, login: str, langua
                 _state(due_at, mine, found, unit in fetched, now),
                 mine,
                 extension,
-                _phase(db, mine.submission) if mine else "",
+                _phase(db, rules, mine.submission) if mine else "",
                 found,
                 next(iter(regrades_of(db, mine.submission)), None) if mine else None,
-                bool(about and about.leaderboard),
+                bool(rules.leaderboard(unit)),
             )
         )
     to_come = [name for unit, name in names.items() if unit not in releases and name.number]
@@ -190,29 +190,42 @@ def _state(due_at: datetime | None, newest: Receipt | None, found: Result | None
     return "late" if newest.submission.late else "submitted"
 
 
-def catalogue_units(settings: Settings, course: str) -> dict[str, catalogue.Unit]:
-    """What the course's file says of its units; nothing when it is gone."""
+@dataclass(frozen=True)
+class Rules:
+    """What a course's file says about grading; nothing when it is gone."""
+
+    units: dict[str, catalogue.Unit] = field(default_factory=dict)
+    late: catalogue.Late = field(default_factory=catalogue.Late)
+
+    def on_submit(self, unit: str) -> bool:
+        return unit in self.units and self.units[unit].on_submit
+
+    def leaderboard(self, unit: str) -> str:
+        """The gate that students may compare themselves by; empty when there is none."""
+        return self.units[unit].leaderboard if unit in self.units else ""
+
+
+def rules_of(settings: Settings, course: str) -> Rules:
     try:
-        return {unit.id: unit for unit in catalogue.course(settings, course).units}
+        found = catalogue.course(settings, course)
     except AcademyError:
-        return {}
+        return Rules()
+    return Rules({unit.id: unit for unit in found.units}, found.late)
 
 
-def result(db: Read, settings: Settings, submission: Submission, language: str) -> Result | None:
+def result(db: Read, rules: Rules, submission: Submission, language: str) -> Result | None:
     """A submission's score as its student may see it: once feedback is released, or at once where the unit grades on submit."""
     given, grade = db.get(Feedback, submission.id), db.get(Grade, submission.id)
-    about = catalogue_units(settings, submission.course).get(submission.unit)
-    if grade is not None and about is not None and about.on_submit:
+    if grade is not None and rules.on_submit(submission.unit):
         score, most = grade.score, grade.max_score
     elif given is not None and given.score is not None:
         score, most = given.score, given.max_score or 0.0
     else:
         return None
-    late = catalogue.late_policy(settings, submission.course)
     due_at = operations.due_for(db, submission.course, submission.unit, submission.login)
     points = grade.penalty if grade else 0.0
-    days = penalty(late, submission.received_at, due_at, most, most).days if points else 0
-    return Result(score, most, points, days, late.per_day, late.most_days, _notes(db, submission, language))
+    days = penalty(rules.late, submission.received_at, due_at, most, most).days if points else 0
+    return Result(score, most, points, days, rules.late.per_day, rules.late.most_days, _notes(db, submission, language))
 
 
 def _notes(db: Read, submission: Submission, language: str) -> Notes:
@@ -228,11 +241,18 @@ def notes(job: Job | None, gates: list[Measurement], language: str) -> Notes:
     return Notes([text for kind, text in texts if kind == "flag"], [text for kind, text in texts if kind == "repair"], gates)
 
 
-def _phase(db: Read, submission: Submission) -> str:
-    """What the grader does with a submission now; empty when it has nothing to do with it."""
-    query = select(Job).where(Job.submission_id == submission.id, Job.kind == "grade", Job.state.in_(operations.ACTIVE))
-    job = db.scalars(query.limit(1)).first()
-    return phase_of(job) if job else ""
+def _phase(db: Read, rules: Rules, submission: Submission) -> str:
+    """What the grader does with a submission now; empty when it has nothing to do with it.
+
+    ``failed`` where the student waits for a score that will not come by itself.
+    """
+    query = select(Job).where(Job.submission_id == submission.id, Job.kind == "grade").order_by(Job.created_at.desc())
+    job = db.scalars(query.order_by(Job.id.desc()).limit(1)).first()
+    if job is None:
+        return ""
+    if job.state == "failed" and rules.on_submit(submission.unit):
+        return "failed"
+    return phase_of(job) if job.state in operations.ACTIVE else ""
 
 
 def phase_of(job: Job) -> str:

@@ -27,7 +27,7 @@ def courses_of(visit: Visit, db: Read) -> list[views.StudentCourse]:
 
 
 def wait(courses: list[views.StudentCourse]) -> int:
-    return WAIT if any(row.phase for course in courses for row in course.units) else 0
+    return WAIT if any(row.phase not in ("", "failed") for course in courses for row in course.units) else 0
 
 
 @router.get("/work.json")
@@ -66,7 +66,7 @@ def _about(db: Read, visit: Visit, submission_id: str) -> tuple[Submission, view
     submission = db.get(Submission, submission_id)
     if submission is None or submission.login != visit.session.login:
         raise AcademyError("page-missing", status=404)
-    result = views.result(db, visit.settings, submission, visit.language)
+    result = views.result(db, views.rules_of(visit.settings, submission.course), submission, visit.language)
     if result is None:
         raise AcademyError("page-missing", status=404)
     return submission, result, views.regrades_of(db, submission)
@@ -119,10 +119,10 @@ async def _leaderboard_page(
 
 def _gate(visit: Visit, course: str, unit: str) -> str:
     """The gate that a unit's students compare themselves by; for those who are not in the course there is none."""
-    about = views.catalogue_units(visit.settings, course).get(unit)
-    if about is None or not about.leaderboard or visit.person.role_in(course) is None:
+    gate = views.rules_of(visit.settings, course).leaderboard(unit)
+    if not gate or visit.person.role_in(course) is None:
         raise AcademyError("page-missing", status=404)
-    return about.leaderboard
+    return gate
 
 
 @router.post("/courses/{course}/units/{unit}/leaderboard")

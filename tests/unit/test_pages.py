@@ -411,9 +411,12 @@ async def live(client: httpx.AsyncClient, path: str = f"{UNIT}/live.json") -> tu
 
 def part(html: str, key: str) -> str:
     """What people read in one live part of a page."""
-    found = re.search(rf'<(\w+)[^>]* data-part="{re.escape(key)}"[^>]*>(.*?)</\1>', html, re.DOTALL)
-    assert found, key
-    return " ".join(re.sub(r"<[^>]+>", " ", found.group(2)).split())
+    start = re.search(rf'<(\w+)[^>]* data-part="{re.escape(key)}"[^>]*>', html)
+    assert start, key
+    end = "(?:td|p)" if start.group(1) == "span" else start.group(1)  # spans lie in spans
+    found = re.search(rf"(.*?)</{end}>", html[start.end() :], re.DOTALL)
+    assert found
+    return " ".join(re.sub(r"<[^>]+>", " ", found.group(1)).split())
 
 
 def jobs(db: Database, *changes: dict[str, Any]) -> None:
@@ -581,6 +584,21 @@ async def test_a_score_arrives_without_reloading(visitor: Any, db: Database, set
     assert "32.1배 (측정마다 28.2~36.4배), 기준은 10배" in html
     assert "secret flag" not in html
     assert "6.5" not in (await live(visitor("jun"), "/work.json"))[0]
+
+
+async def test_a_student_is_told_when_the_grader_failed(visitor: Any, db: Database, settings: Settings) -> None:
+    release(db)
+    submission = submit(db, "mina")
+    with db.write() as session:
+        about = {"course": "inference", "unit": "arrays", "submission_id": submission, "requested_by": "mina"}
+        session.add(Job(kind="grade", state="failed", error="secret reason", **about))
+    html, wait = await live(visitor("mina"), "/work.json")
+    assert (part(html, "state-inference-arrays"), wait) == ("Submitted", 0)  # here nobody waits for it
+    on_submit(settings)
+    html, wait = await live(visitor("mina"), "/work.json")
+    assert wait == 0
+    assert "Could not be graded" in html
+    assert "secret" not in html
 
 
 async def test_other_units_show_scores_when_feedback_is_released(visitor: Any, db: Database, settings: Settings) -> None:
