@@ -27,7 +27,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+import bleach
 import nbformat
+from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
@@ -58,6 +60,9 @@ from grading.penalties import penalty
 
 MAX_NOTEBOOK = 50 << 20  # bytes
 _HIDDEN = re.compile(r"^[^\n]*BEGIN HIDDEN TESTS.*?(?:^[^\n]*END HIDDEN TESTS[^\n]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
+_TAGS = bleach.ALLOWED_TAGS | {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "img", "pre", "div", "span", "figure"}
+_TAGS |= {"table", "thead", "tbody", "tr", "th", "td", "s", "del", "sup", "sub", "u", "dl", "dt", "dd", "figcaption"}
+_ATTRIBUTES = {"*": ["class", "id", "title"], "a": ["href"], "img": ["src", "alt", "width", "height"], "th": ["scope"]}
 _SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.IGNORECASE | re.DOTALL)
 
 
@@ -143,9 +148,9 @@ def nbgrader_config(settings: Settings, course: str) -> Config:
     config.ClearMetadataPreprocessor.preserve_nb_metadata_mask = ["kernelspec", "language_info"]
     config.OverwriteCells.add_missing_cells = True
     config.GenerateFeedback.force = True
-    config.GenerateFeedback.exporter_class = HTMLExporter
+    config.GenerateFeedback.exporter_class = SafePages
     config.GenerateFeedback.preprocessors = [GetGrades, HideTests, CSSHTMLHeaderPreprocessor]
-    config.HTMLExporter.sanitize_html = True  # what a student's cell printed must not run in anybody's browser
+    config.SafePages.sanitize_html = True  # what a student's cell printed must not run in anybody's browser
     return config
 
 
@@ -373,6 +378,15 @@ class SandboxExecute(NbGraderPreprocessor):
         if result.outcome != "ok":
             self.log.warning("The run of %s ended: %s %s", name, result.outcome, result.detail)
         return nbformat.reads(result.notebook.decode("utf-8"), as_version=4), resources
+
+
+class SafePages(HTMLExporter):
+    """Feedback pages in which text cells are as harmless as outputs: markup yes, anything active no."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        html: str = super().markdown2html(context, source)
+        return bleach.clean(html, _TAGS, _ATTRIBUTES, protocols={"http", "https", "mailto", "data"})
 
 
 class LatePenalties(NbGraderPreprocessor):

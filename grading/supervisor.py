@@ -8,6 +8,7 @@ among probes that have to fail: if one passes, somebody has tampered with the te
 from __future__ import annotations
 
 import ast
+import builtins
 import contextlib
 import copy
 import io
@@ -124,6 +125,7 @@ class _Run:
         self.outcome: Outcome = "ok"
         self.detail = ""
         self.cut = False
+        self.exposed = False  # the student's process has seen a hidden test: nothing that it says is shown any more
         self.flags: list[str] = []
         self.gates: list[dict[str, Any]] = []
         self.phases: dict[str, float] = {}
@@ -183,6 +185,11 @@ class _Run:
         """Run one cell and keep its outputs."""
         cell = self.sent.cells[index]
         done, outputs = talk.cell(cell.source, history=not is_test(cell))
+        if talk.other is None:  # the student's process
+            if self.exposed and done["evalue"] not in told_by(cell.source):
+                done["evalue"] = ""
+            outputs = [output for output in map(_silent, outputs) if output] if self.exposed else outputs
+            self.exposed |= is_test(cell) and bool(hidden_lines(cell.source))
         self.keep(index, outputs)
         if done["status"] == "error" and not any(o.output_type == "error" for o in self.outputs[index]):
             self.outputs[index].append(_error(done["ename"], done["evalue"]))
@@ -220,7 +227,7 @@ class _Run:
             return
         sources = "".join(self.sent.cells[index].source for index in tests)
         took: dict[int, float] = {}
-        for index in self.plan.ordinary:
+        for index in sorted(self.plan.ordinary, key=lambda index: bool(hidden_lines(self.sent.cells[index].source))):
             self.probe(student, sources)
             began = time.monotonic()
             self.cell(student, index)
@@ -305,7 +312,7 @@ class _Run:
                 return
             said = [hint for hint in done["hints"] if hint and hint in done["evalue"]]
             if done["student"]:
-                public = str(message("grading-hidden-error", self.language, error=done["ename"]))
+                public = str(message("grading-hidden-error", self.language, error=_known(done["ename"])))
             elif said:
                 public = said[-1]
         elif done["evalue"] in told_by(cell.source):  # nothing else that comes from the student's process is believed
@@ -313,7 +320,7 @@ class _Run:
         for position, output in enumerate(cell.outputs):
             if output.output_type == "error":
                 detail = f"{output.ename}: {output.evalue}\n"
-                cell.outputs[position] = _error(output.ename, public)
+                cell.outputs[position] = _error(_known(output.ename), public)
                 cell.outputs.insert(0, nbformat.v4.new_output("stream", name="stdout", text=detail))
                 break
 
@@ -453,6 +460,24 @@ def _done(said: dict[str, Any]) -> dict[str, Any]:
 
 def _kind(output: Any) -> Any:
     return output.get("output_type") if isinstance(output, dict) else None
+
+
+def _silent(output: Any) -> dict[str, Any] | None:
+    """What is kept of an output that may tell what a hidden test said: that it is an error, or points."""
+    if _kind(output) == "error":
+        return {"output_type": "error", "ename": _known(output.get("ename")), "evalue": ""}
+    if _kind(output) == "execute_result":
+        data = output.get("data")
+        text = data.get("text/plain") if isinstance(data, dict) else None
+        with contextlib.suppress(TypeError, ValueError):
+            return {"output_type": "execute_result", "data": {"text/plain": repr(float(str(text)))}}
+    return None
+
+
+def _known(ename: object) -> str:
+    """The name of an exception that every Python has; a class of one's own may be called after a secret."""
+    kind = getattr(builtins, str(ename), None)
+    return str(ename) if isinstance(kind, type) and issubclass(kind, BaseException) else "Exception"
 
 
 def _error(ename: str, evalue: str) -> NotebookNode:

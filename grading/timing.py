@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grading import checks
+from grading.border import Handle
 
 __all__ = ["Speedup", "bandwidth", "gate", "speedup"]
 
@@ -27,6 +28,10 @@ _TEXTS = {
     "unequal": {
         "ko": "빠른 쪽과 느린 쪽의 결과가 달라요. 속도보다 정답이 먼저예요.",
         "en": "The fast and the slow version disagree. Right comes before fast.",
+    },
+    "promise": {
+        "ko": "결과가 숫자나 배열이 아니라 다른 객체예요. 계산을 끝낸 값을 돌려주세요.",
+        "en": "The result is an object of its own kind; return finished numbers or arrays.",
     },
     "gate": {
         "ko": "{ratio:.1f}배가 나왔어요. {wanted:g}배 이상이어야 해요.",
@@ -105,6 +110,8 @@ def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> tu
     calls, served, theirs, own = border.calls, border.served_seconds, _their_clock(), time.process_time()
     if isinstance(function, checks._Function):
         results = function.each(arguments)
+        if not all(map(_plain, results)):
+            raise AssertionError(_text("promise"))  # it would be computed when it is looked at, and not timed
         spent = _their_clock() - theirs + border.served_seconds - served
     else:
         results = [function(*each) for each in arguments]
@@ -112,6 +119,15 @@ def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> tu
         if border.calls > calls:  # a test's function around the student's
             spent += _their_clock() - theirs
     return results, max(spent, 1e-9)
+
+
+def _plain(value: Any) -> bool:
+    """Whether a result is here whole, and none of it an object on the other side."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(_plain(key) and _plain(item) for key, item in value.items())
+    return not isinstance(value, Handle)
 
 
 def _their_clock() -> float:

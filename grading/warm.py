@@ -141,6 +141,7 @@ class Parent:
 
     def become(self, uid: int, home: Path, limits: dict[str, int]) -> None:
         os.setsid()
+        os.nice(10)  # whatever a run does, the parent gets its turn
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")  # a run that eats the memory dies, not the parent
         for name, value in limits.items():
