@@ -11,7 +11,7 @@ import io
 import shutil
 import tempfile
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -45,7 +45,7 @@ ACTIVE = ("queued", "running")
 ON_SUBMIT_PRIORITY = 10  # of a student who waits; a class's batch has 0
 REGRADE_TEXT = (10, 2000)  # characters
 NICKNAME_LENGTH = 20
-RATE_OVER = 20  # submissions
+RATE_OVER, RATE_WITHIN = 20, timedelta(minutes=10)  # the last so many submissions, where they are so new
 
 
 @dataclass(frozen=True)
@@ -439,6 +439,7 @@ def queue_view(session: Session, course: str, unit: str) -> Queue:
         for job in jobs.values()
     ]
     ends = sorted(job.finished_at for job in jobs.values() if job.state == "done" and job.finished_at)[-RATE_OVER:]
+    ends = [end for end in ends if moment - end < RATE_WITHIN]
     rate = None
     if len(ends) > 1 and ends[-1] > ends[0]:
         rate = 60 * (len(ends) - 1) / (ends[-1] - ends[0]).total_seconds()
