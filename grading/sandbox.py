@@ -121,7 +121,7 @@ class Box:
                 side=side,
                 output_bytes=self.settings.grading.output_kb * 1024,
                 limits=self.limits(),
-                environment={"ACADEMY_LANGUAGE": language},
+                environment={"ACADEMY_LANGUAGE": language, "NBGRADER_EXECUTION": "autograde"},
             )
         finally:
             for sock in sockets:

@@ -1,9 +1,9 @@
 """Decides where each cell of a submitted notebook runs: with the student's code, or with the tests on the other side.
 
 A test cell that uses ``submission`` runs on the tests side, after the instructor's own cells from the source. Any other test
-cell (an ordinary nbgrader notebook) runs with the student's code, once all of the student's cells have run; or in its place,
-where a later cell changes a name that it uses. Cells that the author marked as demonstrations are not run: no grade
-depends on them.
+cell (an ordinary nbgrader notebook) runs with the student's code: in its place, or, if it hides something, once all of the
+student's cells have run, unless a later cell changes a name that it uses. Cells that the author marked as demonstrations are
+not run: no grade depends on them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def split(submitted: NotebookNode, source: NotebookNode | None, everything: bool
         cell = submitted.cells[index]
         if index in across or (cell.get("id") in demonstrations and not is_grade(cell) and not everything):
             continue
-        if index in tests and not _needs_its_place(index, code[position + 1 :], tests, names):
+        hides = "BEGIN HIDDEN TESTS" in cell.source  # what hides nothing may stand where the student saw it stand
+        if index in tests and hides and not _needs_its_place(index, code[position + 1 :], tests, names):
             plan.ordinary.append(index)
         else:
             plan.student.append(index)

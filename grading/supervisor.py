@@ -237,7 +237,7 @@ class _Run:
         for index in tests:
             if self.done[index]["status"] != "ok" or took.get(index, 0.0) > PROBE_SECONDS:
                 continue
-            if not all(self.fails(student, probe) for probe in must_fail(self.sent.cells[index].source)):
+            if self.contradicted(student, self.sent.cells[index].source):
                 self.tampered(f"{self.sent.cells[index].metadata.nbgrader.grade_id} passes whatever it asks for")
         if self.flags:
             self.refuse(tests)
@@ -259,8 +259,15 @@ class _Run:
         if (done["status"] == "ok") is not wanted or said:
             self.tampered("a probe that must fail passed" if not wanted else "a probe that must pass failed")
 
-    def fails(self, student: _Talk, source: str) -> bool:
-        return bool(student.cell(source)[0]["status"] == "error")
+    def contradicted(self, student: _Talk, source: str) -> bool:
+        """Whether a test passes and its contradiction passes too; a test that passed once, and not now, says nothing."""
+        for probe in must_fail(source):
+            ended = [student.cell(text)[0]["status"] for text in (source, probe, source)]
+            if ended[0] != "ok":
+                return False
+            if ended == ["ok"] * 3:
+                return True
+        return False
 
     def tampered(self, how: str) -> None:
         text = f"the tests were tampered with ({how})"

@@ -62,8 +62,16 @@ def test_without_a_source_only_locked_cells_are_the_instructors() -> None:
     assert split(submitted, None).tests == ["import os", 2]
 
 
-def test_ordinary_tests_run_after_all_cells_of_the_student() -> None:
+HIDES = "### BEGIN HIDDEN TESTS\n"
+
+
+def test_ordinary_tests_that_hide_nothing_run_in_their_place() -> None:
     plan = split(notebook(cell("x = 1", "solution"), cell("assert x == 1", "test"), cell("y = 2", "solution")), None)
+    assert (plan.student, plan.ordinary) == ([0, 1, 2], [])
+
+
+def test_others_run_after_all_cells_of_the_student() -> None:
+    plan = split(notebook(cell("x = 1", "solution"), cell(HIDES + "assert x == 1", "test"), cell("y = 2", "solution")), None)
     assert (plan.student, plan.ordinary, plan.tests) == ([0, 2], [1], [])
 
 
@@ -71,14 +79,16 @@ def test_ordinary_tests_run_after_all_cells_of_the_student() -> None:
     "later", ["x = 2", "x.append(1)", "x += 1", "del x", "for x in []: pass", "print(made)", "def broken(:"]
 )
 def test_but_in_their_place_where_a_later_cell_changes_what_they_use(later: str) -> None:
-    test = cell("made = 3\nassert x == [1]", "test")
+    test = cell(HIDES + "made = 3\nassert x == [1]", "test")
     plan = split(notebook(cell("x = [1]", "solution"), test, cell(later, "solution")), None)
     assert (plan.student, plan.ordinary) == ([0, 1, 2], [])
 
 
 def test_modules_and_called_functions_are_not_changed_by_being_used() -> None:
     first = cell("import numpy as np\ndef f(): return np.ones(2)", "solution")
-    plan = split(notebook(first, cell("assert np.all(f() == 1)", "test"), cell("z = np.zeros(3); f()", "solution")), None)
+    plan = split(
+        notebook(first, cell(HIDES + "assert np.all(f() == 1)", "test"), cell("z = np.zeros(3); f()", "solution")), None
+    )
     assert plan.ordinary == [1]
 
 
