@@ -77,11 +77,16 @@ def run(settings: Settings) -> None:
 @contextlib.contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
     """One ``academy run`` a data folder: a second would start a second hub on the same database."""
-    with open(settings.data / "run.lock", "a") as lock:
+    with open(settings.data / "run.lock", "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise RunError(f"The academy in {settings.data} runs already, at {settings.public_url}. Stop it first.") from error
+            lock.seek(0)
+            url = lock.read() or settings.public_url  # its address, not the one that this run was to have
+            raise RunError(f"The academy in {settings.data} runs already, at {url}. Stop it first.") from error
+        lock.truncate(0)
+        lock.write(settings.public_url)
+        lock.flush()
         yield
 
 

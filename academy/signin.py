@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import urllib.request
 from pathlib import Path
@@ -39,9 +40,9 @@ class OnTheRoster(Authenticator):
     async def check_allowed(self, username: str, authentication: Any = None) -> bool:
         if self.person(username) is None:
             if not self.academy.signin.open:
-                raise refusal("not-on-roster", login=username)
+                raise Refusal("not-on-roster", login=username)
             if not usable_login(username):
-                raise refusal("signin-bad-login", login=username)
+                raise Refusal("signin-bad-login", login=username)
         return True
 
     async def run_post_auth_hook(self, handler: Any, auth_model: dict[str, Any]) -> dict[str, Any]:
@@ -81,9 +82,15 @@ class DemoAuthenticator(OnTheRoster, SharedPasswordAuthenticator):
         return await super().authenticate(handler, data)
 
 
-def refusal(key: str, **values: object) -> HTTPError:
+class Refusal(HTTPError):
     """The page that says in both languages why somebody does not get in: who has not signed in has chosen none."""
-    return HTTPError(403, " / ".join(str(message(key, language, **values)) for language in ("ko", "en")))
+
+    def __init__(self, key: str, **values: object) -> None:
+        texts = {language: str(message(key, language, **values)) for language in ("ko", "en")}
+        super().__init__(403, " / ".join(texts.values()))
+        self.jupyterhub_html_message = "".join(
+            f'<p lang="{language}">{html.escape(text)}</p>' for language, text in texts.items()
+        )
 
 
 def demo_password(settings: Settings) -> str:
@@ -184,7 +191,7 @@ def _claim(path: str) -> Any:
         holder = holder if isinstance(holder, dict) else {}
         unverified = last == "email" and holder.get("email_verified") in (False, "false")
         if unverified or not holder.get(last):
-            raise refusal("signin-no-login")
+            raise Refusal("signin-no-login")
         return str(holder[last])
 
     return claim
@@ -194,7 +201,7 @@ def _kakao_email(user: dict[str, Any]) -> str:
     """Kakao gives out addresses that nobody has verified too; only a verified one says who somebody is."""
     account = user.get("kakao_account") or {}
     if not (account.get("email") and account.get("is_email_valid") and account.get("is_email_verified")):
-        raise refusal("signin-no-login")
+        raise Refusal("signin-no-login")
     return str(account["email"])
 
 

@@ -279,13 +279,13 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
         [job] = operations.request_grading(session, COURSE, UNIT, "teacher")
     client = docker.from_env()
     mine = {"label": f"academyhub.deployment={group.settings.academy.name}"}
-    running = lambda: client.containers.list(filters=mine)  # noqa: E731
+    running = lambda: client.api.containers(filters=mine)  # noqa: E731
     worker = start_worker(group)
     try:
         wait_for(running)
         worker.kill()
         worker.wait()
-        wait_for(lambda: not client.containers.list(all=True, filters=mine))  # its sandbox went with it
+        wait_for(lambda: not client.api.containers(all=True, filters=mine))  # its sandbox went with it
         assert group.job("slow").state == "running"
         with group.database.write() as session:
             session.get_one(Job, job.id).claim_expires_at = now() - timedelta(seconds=1)
@@ -303,7 +303,7 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
     assert done.attempts == 2
     with group.database.read() as session:
         assert len(session.scalars(select(History).where(History.action == "grade")).all()) == 1
-    assert client.containers.list(all=True, filters=mine) == []
+    assert client.api.containers(all=True, filters=mine) == []
     client.close()
     group.database.close()
 
