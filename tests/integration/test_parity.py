@@ -667,6 +667,165 @@ sys.stdout.write("plain")
 # %% test group 1
 raise ExceptionGroup("several", [ValueError(1), KeyError(2)])
 """,
+    "checks": """
+# %% code
+import builtins
+import inspect
+import os
+import random
+from unittest import mock
+
+import numpy as np
+# %% solution ask
+def ask():
+    ### BEGIN SOLUTION
+    return int(input("n? ")) * 2
+    ### END SOLUTION
+# %% test ask-mocked 1
+with mock.patch("builtins.input", return_value="4"), mock.patch("builtins.print") as printed:
+    assert ask() == 8
+    printed.assert_not_called()
+# %% test ask-replaced 1
+kept, builtins.input = builtins.input, lambda prompt="": "5"
+assert ask() == 10
+builtins.input = kept
+# %% solution double
+def double(x):
+    ### BEGIN SOLUTION
+    return 2 * x
+    ### END SOLUTION
+# %% test by-parts 3
+points = 0
+for x in (1, 2, 3):
+    try:
+        assert double(x) == 2 * x
+        points += 1
+    except Exception:
+        pass
+points
+# %% test no-check 1
+double(3);
+# %% test prints-only 1
+print(double(3))
+# %% test always 1
+assert True
+assert double(1) == 2 or True
+# %% test loop-empty 1
+wrong = [x for x in range(5) if double(x) != 2 * x]
+for x in wrong:
+    assert x is None, x
+# %% test branch 1
+if double(1) != 2:
+    assert False, "double"
+else:
+    assert double(2) == 4
+# %% test branch-alone 1
+if double(1) != 2:
+    assert False, "double"
+# %% test all-empty 1
+assert all(x > 0 for x in [])
+np.testing.assert_allclose([], [])
+# %% solution cases
+### BEGIN SOLUTION
+cases = {3: 6, 4: 8}
+### END SOLUTION
+# %% code
+def check(function, cases):
+    assert cases, "no cases"
+    for given, expected in cases.items():
+        assert function(given) == expected, given
+# %% test by-helper 1
+check(double, cases)
+check(double, {0: 0, -1: -2})
+# %% solution counter
+def counter():
+    ### BEGIN SOLUTION
+    counter.calls = getattr(counter, "calls", 0) + 1
+    return counter.calls
+    ### END SOLUTION
+# %% test counts 1
+assert counter() == 1
+assert counter() == 2
+# %% solution queue
+### BEGIN SOLUTION
+queue = [3, 1, 2]
+open("result.txt", "w").write("done")
+### END SOLUTION
+# %% test pops 1
+assert queue.pop() == 2
+assert queue.pop(0) == 3
+# %% test removes 1
+assert os.path.exists("result.txt")
+os.remove("result.txt")
+assert not os.path.exists("result.txt")
+# %% test iterates 1
+numbers = iter([1, 2])
+assert next(numbers) == 1
+assert next(numbers) == 2
+assert next(numbers, None) is None
+# %% test raises-right 1
+try:
+    double(None)
+except TypeError:
+    pass
+else:
+    raise AssertionError("double(None) should raise")
+# %% test defined 1
+assert "double" in globals() and callable(double) and double.__module__ == "__main__"
+assert list(inspect.signature(double).parameters) == ["x"]
+# %% test tree 1
+import ast
+assert any(isinstance(node, ast.Return) for node in ast.walk(ast.parse(inspect.getsource(double))))
+# %% test arrays 2
+x = np.arange(6).reshape(2, 3)
+np.testing.assert_array_equal(double(x), x + x)
+assert (double(x) == x * 2).all() and double(x).shape == (2, 3)
+# %% test random-right 1
+random.seed(1)
+assert 0 <= double(random.random()) <= 2
+# %% test messages 1
+assert double(2) == 4, f"double(2) gave {double(2)}"; assert not None
+# %% test function-inside 1
+def inner():
+    assert double(5) == 10
+    return True
+
+assert inner()
+# %% test never-called 1
+def unused():
+    assert double(5) == 11
+# %% test record 1
+import warnings
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    warnings.warn("x")
+assert len(seen) == 1
+# %% test timed 1
+result = %timeit -o -q -n 1 -r 1 double(2)
+assert result.best < 1
+# %% test overrides 1
+assert double == 4 or double is double
+# %% test not-equal 1
+assert double(2) != 5 and double(2) is not None
+# %% test nested 1
+assert [double(n) for n in range(3)] == [0, 2, 4] and {"a": double(1)} == {"a": 2}
+# %% test lambda-right 1
+assert (lambda f: f(2))(double) == 4
+# %% test class-source 1
+class Box:
+    def __init__(self, x):
+        self.x = double(x)
+
+assert Box(2).x == 4 and vars(Box(1)) == {"x": 2}
+# %% test bare-raise 1
+if double(2) != 4:
+    raise ValueError("double(2)")
+# %% test compares-floats 1
+assert abs(double(0.1) - 0.2) < 1e-12
+assert round(double(1.005), 1) == 2.0
+# %% test text-out 1
+assert str(double(2)) == "4" and f"{double(2):>3}" == "  4"
+""",
     "mixed": """
 # %% locked setup
 import numpy as np
@@ -740,6 +899,7 @@ STUDENTS: dict[str, dict[str, dict[str, str | None]]] = {
             "greet": "def greet(name='you'):\n    '''>>> greet('me')\n    hello'''\n    print(name)",
             "task": "task = 1",
         },
+        "checks": {"ask": "def ask():\n    return 0", "double": "def double(x):\n    return x ** 2", "cases": "cases = {}"},
         "mixed": {"norm": "def norm(x):\n    return abs(x).sum(axis=-1)", "unit": "class Unit: pass"},
         "noise": {"tell": "import warnings\ndef tell():\n    warnings.warn('mine')\n    return True"},
     },
