@@ -63,6 +63,8 @@ class OnTheRoster(Authenticator):
     async def refresh_user(self, user: Any, handler: Any = None, **_: Any) -> bool | dict[str, Any]:
         """Read the roster again, so that a change acts without a new sign-in and a removed person is out."""
         if self.person(user.name) is None:
+            if handler is not None and not hasattr(handler, "_token_authenticated"):
+                handler._token_authenticated = False  # JupyterHub 6.1 reads it next and has set it for tokens alone
             return False
         return {"name": user.name, **self._standing(user.name)}
 
@@ -157,6 +159,7 @@ def _provider(c: Any, settings: Settings) -> type[Authenticator]:
     assert signin.client_secret_file is not None  # the settings check it
     c.OAuthenticator.client_secret = _read_secret("client_secret_file", signin.client_secret_file)
     c.OAuthenticator.oauth_callback_url = f"{settings.public_url}/hub/oauth_callback"
+    c.OAuthenticator.auth_state_groups_key = lambda _state: ()  # the roster says them; else each sign-in logs an error
     if signin.provider == "github":
         base: type[Authenticator] = GitHubOAuthenticator
     elif signin.provider == "google":

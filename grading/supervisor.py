@@ -263,11 +263,11 @@ class _Run:
 
     def contradicted(self, student: _Talk, source: str) -> bool:
         """Whether a test passes and its contradiction passes too; a test that passed once, and not now, says nothing."""
-        for probe in must_fail(source):
+        for probe, reached in must_fail(source):
             ended = [student.cell(text)[0]["status"] for text in (source, probe, source)]
             if ended[0] != "ok":
                 return False
-            if ended == ["ok"] * 3:
+            if ended == ["ok"] * 3 and (not reached or student.cell(reached)[0]["status"] != "ok"):
                 return True
         return False
 
@@ -510,8 +510,11 @@ def told_by(source: str) -> set[str]:
     return set()
 
 
-def must_fail(source: str) -> list[str]:
-    """Variants of a test that no honest solution passes: one of its checks expects something else, or the opposite."""
+def must_fail(source: str) -> list[tuple[str, str]]:
+    """Variants of a test that no honest solution passes: one of its checks expects something else, or the opposite.
+
+    With each stands a text that fails if that check, in a loop or a branch, is reached at all; "" where it surely is.
+    """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -520,9 +523,9 @@ def must_fail(source: str) -> list[str]:
     for number, node in enumerate(tree.body):
         if not _checks(node):
             continue
-        before = [ast.unparse(other) for other in tree.body[:number] if not _checks(other)]
-        changed = _Contradicted().visit(copy.deepcopy(node))
-        probes.append("\n".join([*before, ast.unparse(ast.fix_missing_locations(changed))]))
+        changed, reached = (kind().visit(copy.deepcopy(node)) for kind in (_Contradicted, _Reached))
+        texts = ["\n".join(map(ast.unparse, [*tree.body[:number], end])) for end in (changed, reached)]
+        probes.append((texts[0], "" if isinstance(node, ast.Assert | ast.Expr) else texts[1]))
     return _dice.sample(probes, min(MOST_PROBES, len(probes)))
 
 
@@ -564,6 +567,16 @@ class _Contradicted(ast.NodeTransformer):
             other = _other(node.args[1])
             node.args[1] = other if other is not None else ast.parse("object()", mode="eval").body
         return node
+
+
+class _Reached(ast.NodeTransformer):
+    """Turns each check of a statement into an error."""
+
+    def visit_Assert(self, node: ast.stmt) -> ast.stmt:
+        return ast.parse("raise AssertionError").body[0]
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt:
+        return self.visit_Assert(node) if any(map(_is_assertion, ast.walk(node))) else node
 
 
 def _other(node: ast.expr) -> ast.expr | None:

@@ -281,7 +281,8 @@ def test_probes_fail_for_whoever_passes_the_test_honestly() -> None:
     exec(CHECKS, honest)
     seen = set()
     for _ in range(60):
-        for probe in must_fail(CHECKS):
+        for probe, reached in must_fail(CHECKS):
+            assert bool(reached) is ("for x" in probe)
             seen.add(re.sub(r"[0-9]{4,}", "N", probe.splitlines()[-1]))
             with pytest.raises((AssertionError, TypeError)):
                 exec(probe, dict(honest))
@@ -292,7 +293,27 @@ def test_probes_fail_for_whoever_passes_the_test_honestly() -> None:
 
 def test_probes_pass_for_liars_and_that_is_how_they_are_found_out() -> None:
     liar = type("Liar", (), {"__eq__": lambda *_: True})
-    assert any(passes(probe, {"f": lambda _: liar()}) for probe in must_fail("assert f(2) == 4"))
+    assert any(passes(probe, {"f": lambda _: liar()}) for probe, _ in must_fail("assert f(2) == 4"))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "for x in [x for x in range(5) if f(x) != x * x]:\n    assert x is None",
+        "if f(2) != 4:\n    assert False",
+        "if f(2) != 4:\n    np.testing.assert_equal(f(2), 4)",
+    ],
+)
+def test_a_check_that_is_not_reached_says_nothing(source: str) -> None:
+    [(probe, reached)] = must_fail(source)
+    assert passes(probe, {"f": lambda x: x * x})
+    assert passes(reached, {"f": lambda x: x * x})
+    assert not passes(reached, {"f": lambda x: 0, "np": None})
+
+
+def test_a_probe_uses_up_what_the_test_uses_up() -> None:
+    for probe, _ in must_fail("it = iter([1])\nassert next(it) == 1\nassert next(it, None) is None") * 5:
+        assert not passes(probe, {})
 
 
 def passes(source: str, names: dict[str, Any]) -> bool:
