@@ -411,7 +411,8 @@ class HideTests(NbGraderPreprocessor):
         note = "# 숨은 테스트가 여기서 실행됐어요.\n" if _run.get().language == "ko" else "# Hidden tests ran here.\n"
         cell.source, hidden = _HIDDEN.subn(note, cell.source)
         if hidden or (is_grade(cell) and not is_solution(cell)):
-            cell.outputs = [output for output in cell.outputs if output.output_type == "error" or not hidden]
+            shown = [o for o in cell.outputs if o.output_type == "error" or o.get("metadata", {}).get("academy") == "gate"]
+            cell.outputs = shown if hidden else cell.outputs
             for output in cell.outputs:
                 if output.output_type == "error":
                     output.traceback = [f"{output.ename}: {output.evalue}"]

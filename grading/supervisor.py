@@ -33,6 +33,7 @@ from academy.settings import Settings
 from grading import sandbox, warm
 from grading.exchange.archive import pack
 from grading.split import Plan, is_test, split
+from grading.timing import picture
 
 Outcome = Literal["ok", "timeout", "killed", "memory", "crashed", "output-capped"]
 
@@ -215,7 +216,9 @@ class _Run:
             if isinstance(step, str):
                 tests.cell(step)  # what fails here was about the student's own names; a test that needs it fails too
             else:
+                told = len(tests.gates)
                 self.cell(tests, step)
+                self.outputs[step] += map(_picture, tests.gates[told:])
         self.gates = tests.gates
         for gate in self.gates:
             if gate["impossible"]:
@@ -481,6 +484,12 @@ def _silent(output: Any) -> dict[str, Any] | None:
         with contextlib.suppress(TypeError, ValueError):
             return {"output_type": "execute_result", "data": {"text/plain": repr(float(str(text)))}}
     return None
+
+
+def _picture(gate: dict[str, Any]) -> NotebookNode:
+    """A gate's figure, drawn here from what was recorded; feedback shows it even where the test itself is hidden."""
+    svg = picture(**{key: gate[key] for key in ("name", "ratio", "low", "high", "at_least")})
+    return nbformat.v4.new_output("display_data", data={"image/svg+xml": svg}, metadata={"academy": "gate"})
 
 
 def _known(ename: object) -> str:

@@ -8,6 +8,7 @@ at every call, the order alternates, results are compared.
 from __future__ import annotations
 
 import contextlib
+import html
 import math
 import random
 import statistics
@@ -137,7 +138,7 @@ def _their_clock() -> float:
 
 
 def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_seconds: float = 0.0) -> None:
-    """A performance gate: prints the figure, its spread and the gate; in the grader the figure is recorded.
+    """A performance gate: says and draws the figure, its spread and the gate; in the grader the figure is recorded.
 
     Args:
         text: where to look when it is missed.
@@ -150,29 +151,44 @@ def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_sec
     impossible = reached.fast_seconds < floor_seconds
     passed = reached.ratio >= at_least and not impossible
     print(f"gate {name}: {reached.ratio:.2f}x, at least {at_least:g}x")
-    print(_plot(low, reached.ratio, high, at_least))
-    if checks.service is not None:
+    if checks.service is not None:  # it draws the figure that it records
         figure = {"name": name, "ratio": reached.ratio, "low": low, "high": high, "at_least": at_least, "passed": passed}
         checks.service({"gate": {**figure, "impossible": impossible}})
+    elif "IPython" in sys.modules:
+        from IPython.display import display
+
+        display({"image/svg+xml": picture(name, reached.ratio, low, high, at_least)}, raw=True)  # type: ignore[no-untyped-call]
     if impossible:
         raise AssertionError(_text("floor"))
     if not passed:
         raise AssertionError(f"{_text('gate', ratio=reached.ratio, wanted=at_least)} {text}".strip())
 
 
-def _plot(low: float, ratio: float, high: float, at_least: float, width: int = 48) -> str:
-    """The gate (|), the rounds (-) and their median (o) on a logarithmic line from 1x on."""
-    most = max(high, at_least, 1.1) * 1.2
+def picture(name: str, ratio: float, low: float, high: float, at_least: float) -> str:
+    """An SVG: the median's bar, the spread of the rounds and the gate, on a logarithmic line from 1x on."""
+    left, right, most = 20, 460, max(high, at_least, 1.1) * 1.3
 
-    def place(value: float) -> int:
-        return round((width - 1) * math.log(max(1.0, value)) / math.log(most))
+    def x(value: float) -> float:
+        return left + (right - left) * math.log(min(max(1.0, value), most)) / math.log(most)
 
-    line = ["."] * width
-    for i in range(place(low), place(high) + 1):
-        line[i] = "-"
-    line[place(at_least)] = "|"
-    line[place(ratio)] = "o"
-    return f"1x {''.join(line)} {most:.3g}x"
+    colour = "#1a7f37" if ratio >= at_least else "#b3261e"
+    text = f"{name}: {ratio:.2f}x ({low:.2f}x - {high:.2f}x)"
+    ticks = [tick for power in range(math.ceil(math.log10(most))) for step in (1, 2, 5) if (tick := step * 10**power) <= most]
+    gate_at = x(at_least)
+    parts = [
+        f'<text x="{left}" y="16" font-weight="bold">{html.escape(text)}</text>',
+        f'<rect x="{left}" y="30" width="{max(x(ratio) - left, 1):.1f}" height="18" rx="2" fill="{colour}"/>',
+        f'<path d="M{x(low):.1f} 39H{x(high):.1f}M{x(low):.1f} 33v12M{x(high):.1f} 33v12" stroke="#1f2328" stroke-width="2"/>',
+        f'<path d="M{gate_at:.1f} 24v34" stroke="#0b57d0" stroke-width="3" stroke-dasharray="5 3"/>',
+        f'<text x="{min(gate_at + 5, right - 60):.1f}" y="28" fill="#0b57d0">&#8805; {at_least:g}x</text>',
+        f'<path d="M{left} 58H{right}" stroke="#57606a"/>',
+        *(f'<text x="{x(tick):.1f}" y="73" text-anchor="middle" fill="#57606a">{tick}x</text>' for tick in ticks),
+    ]
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="480" height="80" viewBox="0 0 480 80" font-family="sans-serif" '
+        f'font-size="12" role="img"><title>{html.escape(f"{text}, >= {at_least:g}x")}</title>'
+        f'<rect width="480" height="80" fill="#fff"/>{"".join(parts)}</svg>'
+    )
 
 
 def bandwidth(size: int) -> float:

@@ -261,7 +261,7 @@ def start_worker(group: Class) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment)
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_for(check: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -292,7 +292,7 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
         worker = start_worker(group)
         wait_for(running)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(30) == 0
+        assert worker.wait(60) == 0
         put_back = group.job("slow")
         assert (put_back.state, put_back.attempts) == ("queued", 1)
     finally:

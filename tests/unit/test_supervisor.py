@@ -7,7 +7,9 @@ import json
 import re
 import socket
 import threading
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -18,9 +20,10 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from academy.settings import Settings
-from grading import supervisor
+from grading import autograde, supervisor
+from grading.autograde import HideTests, SafePages
 from grading.split import Names, split
-from grading.supervisor import Ended, _Run, _Talk, clean_output, hidden_lines, make_scorable, must_fail, told_by
+from grading.supervisor import Ended, _picture, _Run, _Talk, clean_output, hidden_lines, make_scorable, must_fail, told_by
 
 
 def cell(source: str, kind: str = "", points: float = 1, **metadata: Any) -> Any:
@@ -254,6 +257,22 @@ def test_an_ordinary_hidden_test_tells_only_its_own_words(work: Callable[..., _R
     assert failed(work(cell(source, "test")), "Look again", 2).evalue == "Look again"
     assert failed(work(cell(source, "test")), "assert x == 41", 0).evalue.startswith("A hidden test")
     assert told_by(source) == {"Look again"}
+
+
+def test_a_gates_picture_stands_in_the_feedback_of_a_hidden_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autograde, "_run", SimpleNamespace(get=lambda: SimpleNamespace(language="en")))
+    gate = {"name": "a<b", "ratio": 7.5, "low": 6.0, "high": 9.0, "at_least": 3.0, "passed": True, "impossible": False}
+    drawn = _picture(gate)
+    ElementTree.fromstring(drawn.data["image/svg+xml"])
+    said = nbformat.v4.new_output("stream", name="stdout", text="41")
+    test = cell(HIDDEN, "test")
+    test.outputs = [said, drawn]
+    nb = nbformat.v4.new_notebook(cells=[test])
+    shown, _ = HideTests().preprocess_cell(test, {}, 0)
+    assert shown.outputs == [drawn]
+    page, _ = SafePages(sanitize_html=True, template_name="classic").from_notebook_node(nb)
+    assert 'src="data:image/svg+xml;base64,' in page
+    assert "<svg" not in page.split("<body")[1]
 
 
 def test_hidden_lines() -> None:
