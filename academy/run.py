@@ -55,9 +55,10 @@ def run(settings: Settings) -> None:
     with _alone(settings):
         signin.check(settings)
         _check_ports(settings)
-        prepare(settings, console)
-        academy = Academy(settings)
         stopping = _Stop()
+        with stopping.at_once():
+            prepare(settings, console)
+        academy = Academy(settings)
         try:
             with _step(console, "Starting the hub, the pages and the worker"):
                 academy.start()
@@ -382,12 +383,14 @@ class _Stop:
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
-        self._came = False
+        self._came = self._at_once = False
         for number in self.SIGNALS:
             signal.signal(number, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._came = True
+        if self._at_once:
+            raise KeyboardInterrupt
 
     def __bool__(self) -> bool:
         return self._came
@@ -396,6 +399,17 @@ class _Stop:
         deadline = time.monotonic() + seconds
         while not self._came and (left := deadline - time.monotonic()) > 0:
             time.sleep(min(left, 0.1))
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What runs here is interrupted; where a library swallows that, it is at the end."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+        if self:
+            raise KeyboardInterrupt
 
     @contextlib.contextmanager
     def deaf(self) -> Iterator[None]:

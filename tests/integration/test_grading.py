@@ -31,7 +31,7 @@ from grading.worker import Worker
 from tests.conftest import write_config
 from tests.integration.units import COURSE, MOST, RIGHT, UNIT, answer, make_unit
 
-LIMITS = {"timeout": 20, "cell_timeout": 5, "memory_mb": 600, "workers": 2}
+LIMITS = {"timeout": 20, "cell_timeout": 8, "memory_mb": 600, "workers": 2}
 
 
 @dataclass

@@ -34,7 +34,7 @@ def double(number):
 # %% id="test-double" kind="test" points=1
 assert double(21) == 42
 """
-RESTART_SECONDS = 25  # far more than it takes, but the machine may be busy
+RESTART_SECONDS = 45  # far more than it takes, but the machine may be busy
 
 
 @pytest.fixture(scope="module")
