@@ -111,7 +111,15 @@ class Profile(_Section):
         ["student", "assistant", "instructor", "founder", "operator"],
         description="Who may start it.",
     )
-    gpu: bool = Field(False, description="True: a GPU of its own by UUID; hidden where there is none.")
+    gpu: Literal["none", "whole", "slice", "share"] = Field(
+        "none",
+        description="whole: a GPU of its own; slice: a MIG slice; share: one share of a time-sliced GPU. Hidden where none is.",
+    )
+    gpu_memory_mb: int = Field(0, ge=0, description="Least memory of the GPU or slice, in MiB.")
+    weight: float = Field(1.0, ge=0, le=1000, description="GPU-hours that an hour of it costs a voucher, to three decimals.")
+    paid: bool = Field(False, description="True: it starts only with a voucher that pays for it.")
+    idle_minutes: float = Field(30.0, ge=0, description="Minutes without use of its GPU until the person is warned; 0: never.")
+    idle_keeps: int = Field(3, ge=0, description="How often a person may keep a GPU that does nothing.")
     kind: Literal["coursework", "sandbox", "grading"] = Field(
         "coursework",
         description="coursework: the person's own server; sandbox: named servers with a volume of their own and no course; "
@@ -134,7 +142,7 @@ def _profiles() -> dict[Name, Profile]:
             cpus=4,
             memory_mb=16384,
             hours=6,
-            gpu=True,
+            gpu="whole",
         ),
         "sandbox": Profile(
             title=Text(ko="샌드박스", en="Sandbox"),
@@ -151,7 +159,8 @@ def _profiles() -> dict[Name, Profile]:
             memory_mb=16384,
             hours=6,
             roles=["founder", "operator"],
-            gpu=True,
+            gpu="whole",
+            paid=True,
             kind="sandbox",
         ),
         "grading": Profile(
@@ -171,8 +180,37 @@ class Spawner(_Section):
     )
     start_timeout: float = Field(120.0, gt=0, description="Seconds until a start that does not become ready is ended.")
     docker_threads: int = Field(8, ge=1, description="Docker calls that may run at the same time.")
-    gpu_devices: list[str] = Field(default_factory=list, description="GPU UUIDs; empty: ask the driver (NVML).")
     named_servers: int = Field(5, ge=1, description="Most named servers (sandboxes, grading) of one person.")
+
+
+class GpuDevice(_Section):
+    """A GPU or MIG slice that NVML does not tell of: on another node, or of a test."""
+
+    uuid: str = Field(min_length=1, max_length=96, description="What containers ask for it by.")
+    model: str = Field("GPU", description="Its name, for people.")
+    memory_mb: int = Field(0, ge=0, description="Its memory in MiB.")
+    shares: int = Field(1, ge=1, le=64, description="Shares that it is cut into for time-slicing; 1: it is given whole.")
+    slice: bool = Field(False, description="True: a MIG slice.")
+
+
+class Gpus(_Section):
+    devices: list[GpuDevice] = Field(default_factory=list, description="The GPUs; empty: those that the driver tells (NVML).")
+    shares: int = Field(1, ge=1, le=64, description="Shares that each of the driver's GPUs is cut into; 1: given whole.")
+    tiers: list[list[Role | Literal["grading"]]] = Field(
+        [["grading", "operator"], ["instructor", "assistant"], ["student", "founder"]],
+        description="Who waits in front of whom, from first to last; within a tier, who used GPUs least in the last week.",
+    )
+    idle_grace_minutes: float = Field(10.0, gt=0, description="Minutes from the warning of an idle GPU to its end.")
+    idle_percent: int = Field(3, ge=0, le=100, description="Utilisation in percent up to which a GPU counts as idle.")
+    voucher_grace_minutes: float = Field(10.0, ge=0, description="Minutes to save one's work once a voucher is used up.")
+    no_show_minutes: float = Field(10.0, gt=0, description="Minutes into a lesson after which places nobody came for are free.")
+
+    @model_validator(mode="after")
+    def _once(self) -> Gpus:
+        uuids = [device.uuid for device in self.devices]
+        if twice := {uuid for uuid in uuids if uuids.count(uuid) > 1}:
+            raise ValueError(f"devices name {', '.join(sorted(twice))} more than once")
+        return self
 
 
 class Exchange(_Section):
@@ -221,6 +259,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     signin: SignIn = SignIn()
     spawner: Spawner = Spawner()
+    gpus: Gpus = Gpus()
     exchange: Exchange = Exchange()
     grading: Grading = Grading()
     images: Images = Images()
