@@ -72,6 +72,7 @@ c.JupyterHub.load_roles = [
         "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
         "services": ["culler"],
     },
+    {"name": "academy-pool", "scopes": ["servers"], "services": ["pool"]},  # starts and stops them by the pool's rules
     {
         "name": "academy-health",
         "scopes": [f"{scope}!user={PROBE}" for scope in ("admin:users", "servers", "access:servers", "tokens")],
@@ -81,6 +82,7 @@ c.JupyterHub.load_roles = [
 c.JupyterHub.services = [
     {**pages.service(academy), "timeout": 2},  # seconds that the hub's start waits for them
     {"name": "health", "api_token": academy.secret("health-token"), "display": False},
+    {"name": "pool", "api_token": academy.secret("pool-token"), "display": False},
     {
         "name": "culler",
         "command": [sys.executable, "-m", "jupyterhub_idle_culler", f"--timeout={academy.hub.idle_hours * 3600:.0f}"],

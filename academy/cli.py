@@ -113,6 +113,14 @@ def worker() -> None:
 
 
 @app.command()
+def pool() -> None:
+    """Run the keeper of the GPU pool alone, in the foreground."""
+    from academy.run import keep_pool
+
+    keep_pool(load())
+
+
+@app.command()
 def settings(
     describe: Annotated[bool, typer.Option("--describe", help="Every key with its meaning and default.")] = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -36,6 +37,11 @@ class UTCDateTime(TypeDecorator[datetime]):
 def now() -> datetime:
     """The server's time, in UTC."""
     return datetime.now(UTC)
+
+
+def new_id(at: datetime | None = None) -> str:
+    """An id that sorts by time and cannot be guessed: milliseconds in hex, then 64 random bits."""
+    return f"{int((at or now()).timestamp() * 1000):012x}{secrets.token_hex(8)}"
 
 
 class Database:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from academy.gpus.inventory import Device
+from academy.gpus.plan import suits
 from academy.people import Person
 from academy.settings import Profile, Settings
 
@@ -27,11 +29,13 @@ def course_of(server_name: str) -> str:
     return server_name.removeprefix(GRADING) if server_name.startswith(GRADING) else ""
 
 
-def profiles_for(settings: Settings, person: Person, server_name: str, gpus: bool) -> dict[str, Profile]:
+def profiles_for(
+    settings: Settings, person: Person, server_name: str, devices: Sequence[Device] | None = None
+) -> dict[str, Profile]:
     """The profiles that the person may start under this name, in the order of the settings.
 
     Args:
-        gpus: whether there are GPUs; profiles that want one are left out otherwise.
+        devices: the GPUs that there are: profiles that none of them suits are left out.
     """
     kind, roles = kind_of(server_name), person.roles()
     if kind == "grading":
@@ -40,8 +44,12 @@ def profiles_for(settings: Settings, person: Person, server_name: str, gpus: boo
     return {
         key: profile
         for key, profile in settings.profiles.items()
-        if profile.kind == kind and (gpus or not profile.gpu) and roles & set(profile.roles)
+        if profile.kind == kind and roles & set(profile.roles) and (devices is None or _there(profile, devices))
     }
+
+
+def _there(profile: Profile, devices: Sequence[Device]) -> bool:
+    return profile.gpu == "none" or any(suits(device, profile.gpu, profile.gpu_memory_mb) for device in devices)
 
 
 def most_named_servers(settings: Settings, person: Person) -> int:
@@ -49,14 +57,14 @@ def most_named_servers(settings: Settings, person: Person) -> int:
 
     The hub reads 0 as "no limit", hence 1 for people without: whatever name they try, the spawner refuses it.
     """
-    sandbox = profiles_for(settings, person, "sandbox", gpus=True)
+    sandbox = profiles_for(settings, person, "sandbox")
     staff = any(person.staff_of(enrollment.course) for enrollment in person.enrollments)
     return settings.spawner.named_servers if sandbox or staff else 1
 
 
-def chosen(options: Mapping[str, Any]) -> str:
-    """The profile that a form or an API request asks for; nothing when it leaves the choice to us."""
-    value = options.get("profile") or ""
+def chosen(options: Mapping[str, Any], key: str = "profile") -> str:
+    """The profile (or voucher) that a form or an API request asks for; nothing when it leaves the choice to us."""
+    value = options.get(key) or ""
     if isinstance(value, list):
         value = value[0] if value else ""
     return str(value)

@@ -32,7 +32,7 @@ from academy.people import COURSE_ROLES, Enrollment, Person, RosterRow, enrol, i
 from academy.settings import CHECKOUT, Settings, config_file
 
 PROXY = CHECKOUT / ".venv" / "proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
-PARTS = ("pages", "worker", "hub")
+PARTS = ("pages", "worker", "hub", "pool")
 START_TIMEOUT = 90.0  # seconds until all parts must answer
 STOP_TIMEOUT = 15.0  # seconds until a part that does not end is killed
 NOTEBOOK_STOP_TIMEOUT = 5.0
@@ -99,7 +99,7 @@ def prepare(settings: Settings, console: Console) -> None:
     try:
         with _step(console, "Preparing the database"):
             database.upgrade()
-            for name in ("pages-token", "proxy-token", "health-token"):
+            for name in ("pages-token", "proxy-token", "health-token", "pool-token"):
                 settings.secret(name)
         _proxy(console)
         if settings.docker or settings.grading_docker:
@@ -482,6 +482,14 @@ def serve_pages(settings: Settings) -> None:
         access_log=False,
         proxy_headers=False,
     )
+
+
+def keep_pool(settings: Settings) -> None:
+    """Become the keeper of the GPU pool (for systemd and ``academy run``)."""
+    end_with_parent()
+    from academy.gpus.watch import main
+
+    main(settings)
 
 
 def work(settings: Settings) -> None:

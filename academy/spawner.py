@@ -8,7 +8,7 @@ import html
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,11 @@ from jupyterhub.spawner import LocalProcessSpawner, Spawner, SpawnException
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from academy import gpus, images, network, profiles
+from academy import images, network, profiles
 from academy.database import Database
-from academy.messages import message
+from academy.gpus import LABEL, inventory, pool
+from academy.gpus.line import LOOK, Granted, Line, said
+from academy.messages import AcademyError, message
 from academy.people import Person
 from academy.settings import CHECKOUT, Profile, Settings, Text
 
@@ -76,7 +78,10 @@ class _Server(Spawner):
     person: Person
     profile_key: str = ""
     gpu: str = ""
-    _steps: tuple[str, ...] = ()
+    lease: str = ""  # the GPU pool's, where it has a GPU
+    _line: ClassVar[Line | None] = None
+    _usable: dict[str, Profile]
+    _steps: tuple[dict[str, Any], ...] = ()
     _ready = False
     _callbacks: list[Any]
     user_options: dict[str, Any]
@@ -112,16 +117,20 @@ class _Server(Spawner):
         from academy.pages.hub import profile_cards
 
         self.person = await asyncio.to_thread(self.read_person)
-        devices = await asyncio.to_thread(gpus.devices, self.academy)
-        choices = profiles.profiles_for(self.academy, self.person, self.name, gpus=bool(devices))
+        devices = await asyncio.to_thread(inventory.devices, self.academy)
+        choices = profiles.profiles_for(self.academy, self.person, self.name, devices=devices)
         return profile_cards(choices, self.language) if len(choices) > 1 else ""
 
     def options_from_form(self, form_data: dict[str, list[str]]) -> dict[str, str]:
-        return {"profile": profiles.chosen(form_data)}
+        return self._chosen(form_data)
 
     def apply_user_options(self, _: Spawner, options: dict[str, Any]) -> None:
-        """Of what a form or an API request says, only the profile counts; whether it is allowed, ``start`` decides."""
-        self.user_options = {"profile": profiles.chosen(options)}
+        """Of what a form or an API request says, only the profile and who pays count; ``start`` decides whether they may."""
+        self.user_options = self._chosen(options)
+
+    def _chosen(self, options: Mapping[str, Any]) -> dict[str, str]:
+        voucher = profiles.chosen(options, "voucher")
+        return {"profile": profiles.chosen(options), **({"voucher": voucher} if voucher else {})}
 
     def server_token_scopes(self, _: Spawner) -> list[str]:
         """What the server's own token may do; the hub cuts it down to what its owner holds."""
@@ -149,17 +158,58 @@ class _Server(Spawner):
         if self.kind == "grading" and not self.person.staff_of(self.course):
             known = (self.academy.academy.courses / self.course).is_dir() or self.academy.course_folder(self.course).is_dir()
             raise self.failure("spawn-not-staff" if known else "spawn-course-unknown", 403, course=self.course)
-        devices = await asyncio.to_thread(gpus.devices, self.academy)
+        devices = await asyncio.to_thread(inventory.devices, self.academy)
         wanted = profiles.chosen(self.user_options)
-        allowed = profiles.profiles_for(self.academy, self.person, self.name, gpus=True)
-        usable = {key: profile for key, profile in allowed.items() if devices or not profile.gpu}
+        allowed = profiles.profiles_for(self.academy, self.person, self.name)
+        usable = self._usable = profiles.profiles_for(self.academy, self.person, self.name, devices)
         if wanted in allowed and wanted not in usable:
             raise self.failure("spawn-gpu-missing", 503)
         key = wanted or next(iter(usable), "")
         if key not in usable:
             raise self.failure("spawn-profile-not-allowed", 403, profile=key or self.name)
-        self.profile_key, self.gpu = key, ""
-        self.user_options = self.orm_spawner.user_options = {"profile": key}
+        self.profile_key, self.gpu, self.lease = key, "", ""
+        self.user_options = self.orm_spawner.user_options = {**self.user_options, "profile": key}
+
+    async def run_pre_spawn_hook(self) -> None:
+        """What may take long and is no fault of the server's: its time does not run yet."""
+        await maybe_future(super().run_pre_spawn_hook())
+        self._steps = ()
+        self.step("profile")
+        await self.choose()
+        if self.profile.gpu != "none":
+            await self._wait_for_gpu()
+
+    async def _wait_for_gpu(self) -> None:
+        """Stand in the line until the pool gives one. Whoever stops the start leaves it; a hub that ends does not."""
+        without = next((key for key, profile in self._usable.items() if profile.gpu == "none"), "")
+        place = None
+        try:
+            await self.line.join(self.person, self.name, self.profile_key, str(self.user_options.get("voucher", "")))
+            while not isinstance(found := await self.line.look(self.holder), Granted):
+                if found and found != place:
+                    self.tell(10, said(found, self.academy), waiting=True, without=without)
+                    place = found
+                await asyncio.sleep(LOOK)
+        except AcademyError as error:
+            values: dict[str, Any] = error.values
+            raise self.failure(error.key, error.status, **values) from error
+        self.lease, self.gpu = found.lease, found.device
+
+    @property
+    def line(self) -> Line:
+        cls = type(self)
+        if cls._line is None:
+            cls._line = Line(self.academy, self.database)
+        return cls._line
+
+    @property
+    def holder(self) -> str:
+        return pool.holder_of(self.user.name, self.name)
+
+    async def _give_back(self, why: str) -> None:
+        if self.lease or (self.profile_key and self.profile.gpu != "none"):
+            await self.line.give_back(self.holder, self.lease, why)
+            self.lease = ""
 
     def get_env(self) -> dict[str, str]:
         env: dict[str, str] = super().get_env()
@@ -185,7 +235,10 @@ class _Server(Spawner):
 
     def step(self, name: str) -> None:
         """Tell whoever waits for this server what happens now."""
-        self._steps = (*self._steps, name)
+        self.tell(*STEPS[name])
+
+    def tell(self, percent: int, text: Text, **more: Any) -> None:
+        self._steps = (*self._steps, {"progress": percent, "message": text[self.language], **more})
 
     async def _generate_progress(self) -> AsyncIterator[dict[str, Any]]:
         """As the hub's own, without its English first line."""
@@ -195,9 +248,8 @@ class _Server(Spawner):
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         shown = 0
         while self._spawn_pending:
-            for name in self._steps[shown:]:
-                percent, text = STEPS[name]
-                yield {"progress": percent, "message": text[self.language]}
+            for event in self._steps[shown:]:
+                yield event
                 shown += 1
             await asyncio.sleep(0.1)
 
@@ -207,9 +259,7 @@ class _Server(Spawner):
         Raises:
             SpawnFailed: it did not start; what was begun is cleared away.
         """
-        self._steps, self._ready = (), False
-        self.step("profile")
-        await self.choose()
+        self._ready = False
         limit = self.academy.spawner.start_timeout
         try:
             async with asyncio.timeout(limit):
@@ -221,6 +271,9 @@ class _Server(Spawner):
         finally:
             if not self._ready:
                 await asyncio.shield(self.discard())
+                await asyncio.shield(self._give_back("failed"))
+        if self.lease:
+            await self.line.started(self.lease, self.running_as)
         self.step("ready")
         return url
 
@@ -242,6 +295,11 @@ class _Server(Spawner):
 
     async def last_words(self) -> str:
         """The end of the server's log."""
+        raise NotImplementedError
+
+    @property
+    def running_as(self) -> str:
+        """The container's id, or the process's."""
         raise NotImplementedError
 
     async def wait_ready(self, url: str) -> None:
@@ -266,11 +324,11 @@ class _Server(Spawner):
             client.close()
 
     def get_state(self) -> dict[str, Any]:
-        return {**super().get_state(), "profile": self.profile_key, "gpu": self.gpu}
+        return {**super().get_state(), "profile": self.profile_key, "gpu": self.gpu, "lease": self.lease}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
-        self.profile_key, self.gpu = state.get("profile", ""), state.get("gpu", "")
+        self.profile_key, self.gpu, self.lease = (state.get(key, "") for key in ("profile", "gpu", "lease"))
 
     def overdue(self) -> bool:
         """Whether the server has run for as long as its profile allows; counts on through a restart of the hub."""
@@ -284,6 +342,11 @@ class _Server(Spawner):
 
     async def stop(self, now: bool = False) -> None:
         await super().stop(now)
+
+    async def run_post_stop_hook(self) -> None:
+        """Also after a start that was stopped while it waited, for which ``stop`` is not called."""
+        await maybe_future(super().run_post_stop_hook())
+        await self._give_back("stopped")
 
     async def poll_and_notify(self) -> Any:
         """The hub's regular look at a running server; ends one that is overdue the way the hub ends one that died."""
@@ -299,8 +362,6 @@ class _Server(Spawner):
 
 class AcademySpawner(_Server, DockerSpawner):
     """A container a server: no capabilities, limits on everything, a network without neighbours, a volume of its own."""
-
-    _pick: ClassVar[asyncio.Lock | None] = None  # one start at a time between picking a GPU and holding it by a label
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -345,14 +406,9 @@ class AcademySpawner(_Server, DockerSpawner):
         try:
             await self._prepare()
             self.step("container")
-            if self.profile.gpu:
-                if AcademySpawner._pick is None:
-                    AcademySpawner._pick = asyncio.Lock()
-                async with AcademySpawner._pick:
-                    self._take_gpu(await self.docker("containers", filters={"label": gpus.LABEL}, all=True))
-                    await self._create()
-            else:
-                await self._create()
+            if self.lease:
+                self._ask_for_gpu(await self.docker("info"))
+            await self._create()
             await self.start_object()
             ip, port = await self.get_ip_and_port()
         except (DockerException, requests.RequestException) as error:
@@ -390,15 +446,20 @@ class AcademySpawner(_Server, DockerSpawner):
     async def _wait_in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.wrap_future(self.executor.submit(function, *args))
 
-    def _take_gpu(self, containers: list[dict[str, Any]]) -> None:
-        uuid = gpus.free_device(gpus.devices(self.academy), containers)
-        if uuid is None:
-            raise self.failure("spawn-gpu-taken", 503)
-        self.gpu = uuid
-        request = docker.types.DeviceRequest(driver="", device_ids=[uuid], capabilities=[["gpu"]])
+    def _ask_for_gpu(self, engine: dict[str, Any]) -> None:
+        """The device that the lease names and no other: by CDI where the engine knows it so, else by a device request."""
+        cdi = f"nvidia.com/gpu={self.gpu}"
+        if cdi in {device.get("ID") for device in engine.get("DiscoveredDevices") or ()}:
+            request = docker.types.DeviceRequest(driver="cdi", device_ids=[cdi])
+        else:
+            request = docker.types.DeviceRequest(driver="", device_ids=[self.gpu], capabilities=[["gpu"]])
         self.extra_host_config = {**self.extra_host_config, "device_requests": [request]}
-        labels = {**self.extra_create_kwargs["labels"], gpus.LABEL: uuid}
+        labels = {**self.extra_create_kwargs["labels"], LABEL: self.lease, "academyhub.gpu": self.gpu}
         self.extra_create_kwargs = {"labels": labels}
+
+    @property
+    def running_as(self) -> str:
+        return str(self.object_id)
 
     async def _create(self) -> None:
         """Create the container, and know it even if whoever waits gives up meanwhile."""
@@ -499,6 +560,7 @@ class LocalSpawner(_Server, LocalProcessSpawner):
             SHELL="/bin/bash",
             PATH=f"{binaries}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
             JUPYTER_CONFIG_PATH=f"{jupyter / self.kind}{os.pathsep}{jupyter / 'common'}",
+            JUPYTER_PATH=str(CHECKOUT / "images" / "notebook" / "share" / "jupyter"),
             MATPLOTLIBRC=str(CHECKOUT / "images" / "python" / "matplotlibrc"),  # Hangul in plots
             CUDA_VISIBLE_DEVICES=self.gpu,
         )
@@ -518,8 +580,6 @@ class LocalSpawner(_Server, LocalProcessSpawner):
 
     async def launch(self) -> str:
         self.step("process")
-        if self.profile.gpu:
-            self.gpu = gpus.devices(self.academy)[0]
         try:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -539,6 +599,10 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         if error.errno == errno.ENOSPC:
             return self.failure("spawn-disk-full", 507, log=str(error))
         return self.failure("spawn-refused", log=str(error))
+
+    @property
+    def running_as(self) -> str:
+        return f"pid:{self.pid}"
 
     async def alive(self) -> bool:
         return self.proc is not None and self.proc.poll() is None

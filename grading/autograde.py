@@ -501,6 +501,7 @@ def main() -> None:
         if request["action"] == "warm":
             with contextlib.suppress(AcademyError):  # whoever needs the sandboxes learns what is wrong with them
                 sandbox.warm_up(settings, _slot)
+            _say({"warm": True})
             continue
         try:
             result: dict[str, Any] = {"ok": ACTIONS[request["action"]](settings, **request["arguments"])}

@@ -142,7 +142,10 @@ def collect_submission(settings: Settings, submission: Submission) -> Path:
     """Unpack one submission into ``submitted/LOGIN/UNIT``, in place of what was there."""
     target = settings.course_folder(submission.course) / "submitted" / submission.login / submission.unit
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".collect-") as scratch:
+    prefix = f".collect-{submission.unit}~"
+    for left in target.parent.glob(f"{prefix}*"):  # by a worker that was killed: two never do one student's unit at once
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as scratch:
         fresh = Path(scratch) / "unit"
         fresh.mkdir()
         Store(settings).unpack(submission.sha256, fresh)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from academy.database import Base, UTCDateTime, now
-
-
-def new_id() -> str:
-    """An id that sorts by time and cannot be guessed: milliseconds in hex, then 64 random bits."""
-    return f"{int(now().timestamp() * 1000):012x}{secrets.token_hex(8)}"
+from academy.database import Base, UTCDateTime, new_id, now
 
 
 class Release(Base):

@@ -113,13 +113,17 @@ class Grader:
         command = [sys.executable, "-m", "grading.autograde"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
         self.answers: queue.Queue[bytes] = queue.Queue()
+        self.warm = threading.Event()
         threading.Thread(target=self._listen, daemon=True).start()
         self._send("warm", {})
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.answers.put(line)
+            if self.warm.is_set():
+                self.answers.put(line)
+            self.warm.set()  # the first line says so
+        self.warm.set()
         self.answers.put(b"")
 
     def _send(self, action: str, arguments: dict[str, Any]) -> None:
@@ -201,7 +205,9 @@ class Worker:
         self.mine.slot = slot
         if jobs is None:
             with contextlib.suppress(Exception):  # a job that needs it says why it cannot be had
-                self._grader()
+                warm = self._grader().warm
+                while not warm.wait(POLL_SECONDS) and not self.stop.is_set():
+                    pass  # meanwhile another worker, which is warm, takes the jobs
         while not self.stop.is_set():
             try:
                 job = self.claim()

@@ -251,3 +251,10 @@ def forecast(
         when[holder] = at
         heapq.heappush(heap, (at + timedelta(hours=1), len(live) + number))  # whoever gets it stays for a while
     return when
+
+
+def fits(devices: Sequence[Device], wanted: Iterable[tuple[Kind, int]]) -> bool:
+    """Whether empty devices have room for so many places of each kind at the same time; whole devices are laid first."""
+    room = _Room({device.uuid: device for device in devices}, {device.uuid: device.shares for device in devices})
+    order = ("whole", "slice", "share")
+    return all(room.take(kind) for kind, places in sorted(wanted, key=lambda x: order.index(x[0])) for _ in range(places))

@@ -8,6 +8,7 @@ from sqlalchemy import ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from academy.database import Base, UTCDateTime, now
+from academy.gpus.plan import Kind
 from academy.people import LOGIN_LENGTH
 
 UUID_LENGTH = 96
@@ -63,14 +64,14 @@ class Wait(Base):
     server: Mapped[str] = mapped_column(String(100))
     purpose: Mapped[str] = mapped_column(String(20))
     profile: Mapped[str] = mapped_column(String(40))
-    kind: Mapped[str] = mapped_column(String(10))  # whole, slice, share
+    kind: Mapped[Kind] = mapped_column(String(10))  # whole, slice, share
     memory_mb: Mapped[int] = mapped_column(default=0)
     tier: Mapped[int]  # the lower waits in front
     courses: Mapped[str] = mapped_column(Text, default="")  # whose booked places it may take, separated by spaces
     voucher_id: Mapped[str | None] = mapped_column(String(32))
     asked_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)
     seen_at: Mapped[datetime] = mapped_column(UTCDateTime, default=now)  # when whoever waits was last there
-    without: Mapped[bool] = mapped_column(default=False)  # the person would rather start without a GPU now
+    refused: Mapped[str] = mapped_column(String(40), default="")  # its turn came and it got nothing: the message that says why
 
 
 class Booking(Base):
@@ -82,7 +83,7 @@ class Booking(Base):
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     series: Mapped[str] = mapped_column(String(32), index=True)  # lessons booked together share it
     course: Mapped[str] = mapped_column(String(64))
-    kind: Mapped[str] = mapped_column(String(10))
+    kind: Mapped[Kind] = mapped_column(String(10))
     places: Mapped[int]
     starts_at: Mapped[datetime] = mapped_column(UTCDateTime)
     ends_at: Mapped[datetime] = mapped_column(UTCDateTime)

@@ -2,7 +2,9 @@
 
 from alembic import context
 
-import grading.records  # noqa: F401  (its tables)
+import academy.gpus.records
+import academy.vouchers.records  # noqa: F401
+import grading.records  # noqa: F401
 from academy.database import Base
 
 connection = context.config.attributes["connection"]

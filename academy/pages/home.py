@@ -62,13 +62,13 @@ async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbo
 
 
 def may_sandbox(visit: Visit) -> bool:
-    return bool(profiles.profiles_for(visit.settings, visit.person, "sandbox", gpus=True))
+    return bool(profiles.profiles_for(visit.settings, visit.person, "sandbox"))
 
 
 def _servers(visit: Visit) -> list[ServerRow]:
     """The coursework server first, then named ones; grading servers are opened from their course."""
     login, known = visit.session.login, visit.identity.servers
-    coursework = profiles.profiles_for(visit.settings, visit.person, "", gpus=True)
+    coursework = profiles.profiles_for(visit.settings, visit.person, "")
     own = {"": known.get("", Server("", "", False, "", ""))} if coursework or "" in known else {}
     named = {name: server for name, server in sorted(known.items()) if name}
     return [

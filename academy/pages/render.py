@@ -109,6 +109,7 @@ class Renderer:
             now=moment,
             zone=zone,
             time=lambda value: i18n.show_time(value, language, zone),
+            clock=lambda value: i18n.field_time(value, zone)[11:],
             distance=lambda value: i18n.show_distance(value, moment, language),
             field_time=lambda value: i18n.field_time(value, zone),
             duration=lambda seconds: show_seconds(seconds, language),

@@ -121,7 +121,7 @@ async def formgrader(course: str, visit: Visit = Depends(fresh_visit)) -> Respon
     target = user_path(login, name, "formgrader")
     server = visit.identity.servers.get(name)
     if server is None or server.state == "stopped":
-        profile = next(iter(profiles_for(visit.settings, visit.person, name, gpus=False)), "")
+        profile = next(iter(profiles_for(visit.settings, visit.person, name, [])), "")
         try:
             await visit.pages.hub.start(visit.session.token, login, name, {"profile": profile})
         except AcademyError as error:

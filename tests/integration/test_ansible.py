@@ -256,7 +256,7 @@ def health_inside(server: Server) -> None:
 
 def services_are_unprivileged(server: Server) -> None:
     docker_group = server.run("getent", "group", "docker").stdout.split(":")[2]
-    for name, may_use_docker in {"hub": True, "pages": False, "worker": True}.items():
+    for name, may_use_docker in {"hub": True, "pages": False, "worker": True, "pool": True}.items():
         pid = server.run("systemctl", "show", "-p", "MainPID", "--value", f"academy-{name}").stdout.strip()
         status = server.run("cat", f"/proc/{pid}/status").stdout
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
@@ -308,7 +308,7 @@ def the_nightly_backup_can_be_put_back(server: Server) -> None:
     running = server.run("academy", "restore", archive, "--yes", check=False)
     assert running.returncode != 0
     assert "Stop it first" in running.stderr
-    services = ["academy-hub", "academy-pages", "academy-worker"]
+    services = ["academy-hub", "academy-pages", "academy-worker", "academy-pool"]
     server.run("systemctl", "stop", *services)
     server.run("academy", "restore", archive, "--yes", timeout=300)
     server.run("systemctl", "start", *services)

@@ -113,7 +113,8 @@ def test_every_key_says_what_it_is_for(section: type[BaseModel]) -> None:
 
 
 def test_what_the_command_prints_can_be_used_as_the_file(toml: Any, tmp_path: Path) -> None:
-    toml(f'[academy]\nname = "mine"\ndata = "{tmp_path}/data"\n[spawner]\ngpu_devices = ["GPU-1", "GPU-2"]\n')
+    gpus = '[gpus]\ndevices = [{uuid = "GPU-1"}, {uuid = "GPU-2"}]\n'
+    toml(f'[academy]\nname = "mine"\ndata = "{tmp_path}/data"\n{gpus}')
     before = load()
     for options in ([], ["--describe"]):
         printed = CliRunner().invoke(app, ["settings", *options]).stdout

@@ -13,7 +13,8 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from academy import gpus, profiles
+from academy import profiles
+from academy.gpus.inventory import Device
 from academy.messages import catalogue
 from academy.people import Person, enrol
 from academy.settings import CHECKOUT, Settings
@@ -44,7 +45,22 @@ def person(login: str = "alice", role: str | None = None, **courses: str) -> Per
     ],
 )
 def test_who_may_start_what(who: Person, server: str, gpu: bool, expected: list[str]) -> None:
-    assert list(profiles.profiles_for(Settings(), who, server, gpus=gpu)) == expected
+    devices = [Device("GPU-a", "H100", 81920)] if gpu else []
+    assert list(profiles.profiles_for(Settings(), who, server, devices)) == expected
+
+
+def test_a_profile_needs_a_gpu_of_its_kind_and_memory(config: Callable[..., Settings]) -> None:
+    titles = {"title": {"ko": "", "en": ""}}
+    kinds = {kind: {**titles, "gpu": kind, "gpu_memory_mb": 40_000} for kind in ("none", "whole", "slice", "share")}
+    settings = config(profiles=kinds)
+    for device, expected in {
+        Device("a", "H100", 81920): ["none", "whole"],
+        Device("a", "T4", 16384): ["none"],
+        Device("a", "H100", 81920, shares=4): ["none", "whole", "share"],
+        Device("a", "H100 3g.40gb", 40960, slice=True): ["none", "slice"],
+    }.items():
+        assert list(profiles.profiles_for(settings, person(), "", [device])) == expected
+    assert list(profiles.profiles_for(settings, person(), "")) == list(kinds)
 
 
 def test_named_servers_are_for_founders_and_staff() -> None:
@@ -70,22 +86,6 @@ def test_slugs_are_safe_names(text: str) -> None:
 def test_two_logins_never_share_a_slug(one: str, other: str) -> None:
     assert (profiles.slug(one) == profiles.slug(other)) == (one == other)
     assert profiles.slug(profiles.slug("홍길동")) != profiles.slug("홍길동")  # nor somebody named as another's slug
-
-
-def test_a_gpu_is_given_once() -> None:
-    containers = [
-        {"Labels": {gpus.LABEL: "GPU-a"}, "State": "running"},
-        {"Labels": {gpus.LABEL: "GPU-b"}, "State": "exited"},
-    ]
-    assert gpus.free_device(["GPU-a", "GPU-b"], containers) == "GPU-b"
-    assert gpus.free_device(["GPU-a"], containers) is None
-    containers[1]["State"] = "created"
-    assert gpus.free_device(["GPU-a", "GPU-b"], containers) is None
-    assert gpus.free_device([], containers) is None
-
-
-def test_settings_name_the_gpus_where_there_is_no_driver(config: Callable[..., Settings]) -> None:
-    assert gpus.devices(config(spawner={"gpu_devices": ["GPU-a"]})) == ["GPU-a"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""People, a real hub and the pool's keeper share two declared GPUs: the line, a hub that is killed, a lesson, a deserted GPU.
+
+The GPUs are declared in the settings: which person holds which is real, that something computes on them is not shown here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import select
+
+from academy.database import Database, now
+from academy.gpus import booking, inventory
+from academy.gpus.records import Booking, Held, Lease, Wait
+from academy.settings import Settings
+from tests.integration.hub import Hub, Visitor
+
+UUIDS = ["GPU-aaaa", "GPU-bbbb"]
+TITLE = {"ko": "GPU", "en": "GPU"}
+
+
+@pytest.fixture
+def hub(config: Callable[..., Settings]) -> Iterator[Hub]:
+    settings = config(
+        spawner={"backend": "local"},
+        gpus={"devices": [{"uuid": uuid, "model": "H100", "memory_mb": 81920} for uuid in UUIDS]},
+        profiles={"cpu": {"title": TITLE}, "gpu": {"title": TITLE, "gpu": "whole", "hours": 1}},
+    )
+    running = Hub(settings)
+    keeper = subprocess.Popen([sys.executable, "-m", "academy", "pool"], env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    yield running
+    keeper.terminate()
+    keeper.wait(30)
+    running.stop()
+
+
+@contextlib.contextmanager
+def transaction(hub: Hub) -> Iterator[Any]:
+    database = Database(hub.settings.database_url)
+    with database.write() as session:
+        yield session
+    database.close()
+
+
+def holders(hub: Hub) -> dict[str, str]:
+    """Who has which device."""
+    with transaction(hub) as session:
+        pairs = select(Lease.login, Held.device).join(Held, Held.lease_id == Lease.id)
+        return {login: device for login, device in session.execute(pairs)}
+
+
+def until(check: Callable[[], Any], seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+class Waiting:
+    """Somebody who looks at the page of a start that is not over."""
+
+    def __init__(self, visitor: Visitor, **options: Any) -> None:
+        self.visitor, self.events = visitor, []  # type: tuple[Visitor, list[dict[str, Any]]]
+        reply = visitor.start(**options)
+        assert reply.status_code in (201, 202), reply.text
+        self.thread = threading.Thread(target=self._look, daemon=True)
+        self.thread.start()
+
+    def _look(self) -> None:
+        with contextlib.suppress(Exception):  # the hub may be killed
+            self.events += self.visitor.events()
+
+    def done(self) -> dict[str, Any]:
+        self.thread.join(90)
+        assert self.events, self.visitor.hub.tail()
+        return self.events[-1]
+
+
+def device_of(visitor: Visitor) -> str:
+    """What a server's process sees of the GPUs."""
+    mark = f"JUPYTERHUB_USER={visitor.name}".encode()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if (
+                mark.decode() == f"JUPYTERHUB_USER={environment.get('JUPYTERHUB_USER')}"
+                and "CUDA_VISIBLE_DEVICES" in environment
+            ):
+                return environment["CUDA_VISIBLE_DEVICES"]
+    return ""
+
+
+def test_three_people_and_two_gpus(hub: Hub) -> None:
+    alice, bob, third = (hub.login(name) for name in ("alice", "bob", "홍길동"))
+    alice.run(profile="gpu")
+    bob.run(profile="gpu")
+    assert sorted(holders(hub).values()) == UUIDS
+    assert {name: device_of(who) for name, who in (("alice", alice), ("bob", bob))} == holders(hub)
+
+    waiting = Waiting(third, profile="gpu")
+    until(lambda: hub_waits(hub) == ["홍길동"])
+    time.sleep(1.5)
+    assert third.servers()[""]["pending"] == "spawn"
+    alice.stop()
+    assert waiting.done().get("ready"), waiting.events
+    said = next(event for event in waiting.events if event.get("waiting"))
+    assert "1명 가운데 1번째" in said["message"]
+    assert said["without"] == "cpu"
+    assert set(holders(hub)) == {"bob", "홍길동"}
+    assert device_of(third) == holders(hub)["홍길동"] != holders(hub)["bob"]
+
+    again = Waiting(alice, profile="gpu")
+    until(lambda: hub_waits(hub) == ["alice"])
+    alice.stop()  # out of the line
+    again.done()
+    until(lambda: hub_waits(hub) == [] and alice.servers() == {})
+    alice.run(profile="cpu")  # one click: without a GPU now
+    assert set(holders(hub)) == {"bob", "홍길동"}
+
+
+def hub_waits(hub: Hub) -> list[str]:
+    with transaction(hub) as session:
+        return [wait.login for wait in session.scalars(select(Wait).order_by(Wait.asked_at))]
+
+
+def test_a_killed_hub_gives_no_gpu_twice_and_keeps_places(hub: Hub) -> None:
+    alice, bob, third, fourth = (hub.login(name) for name in ("alice", "bob", "홍길동", "founder"))
+    alice.run(profile="gpu")
+    bob.run(profile="gpu")
+    Waiting(third, profile="gpu")
+    until(lambda: hub_waits(hub) == ["홍길동"])
+    Waiting(fourth, profile="gpu")
+    until(lambda: hub_waits(hub) == ["홍길동", "founder"])
+    before = holders(hub)
+    hub.kill()
+    assert hub_waits(hub) == ["홍길동", "founder"]
+    hub.restart()
+    assert holders(hub) == before
+    third = hub.login("홍길동")
+    until(lambda: third.servers().get("", {}).get("pending") == "spawn", 90)  # asked for again by the keeper
+    assert hub_waits(hub) == ["홍길동", "founder"]
+    hub.login("bob").stop()
+    until(lambda: third.servers().get("", {}).get("ready"), 90)
+    assert holders(hub) == {"alice": before["alice"], "홍길동": before["bob"]}
+
+    process = next(p for p in psutil.process_iter(["environ"]) if _is_server_of(p, "alice"))
+    process.kill()  # a server that vanishes gives its GPU back, and the next in the line has it
+    until(lambda: set(holders(hub)) == {"홍길동", "founder"}, 90)
+
+
+def _is_server_of(process: Any, login: str) -> bool:
+    environment = process.info["environ"] or {}
+    return environment.get("JUPYTERHUB_USER") == login and any("server.py" in part for part in process.cmdline())
+
+
+def test_a_lesson_moves_an_outsider_off_and_a_deserted_lease_is_taken_back(hub: Hub) -> None:
+    outsider, student = hub.login("founder"), hub.login("alice")
+    outsider.run(profile="gpu")
+    hub.login("홍길동").run(profile="gpu")
+    with transaction(hub) as session:
+        begin = now() + timedelta(minutes=10)
+        devices = inventory.devices(hub.settings)
+        [lesson] = booking.book(
+            session, hub.settings, devices, "demo", "whole", 2, begin, begin + timedelta(hours=1), "teacher", now()
+        )
+        lesson_id = lesson.id
+    until(lambda: ends(hub).keys() == {"founder", "홍길동"})
+    assert set(ends(hub).values()) == {("booked", begin)}
+    waiting = Waiting(student, profile="gpu")
+    with transaction(hub) as session:  # the clock goes on
+        session.get_one(Booking, lesson_id).starts_at = now()
+        for lease in session.scalars(select(Lease).where(Lease.ends_why == "booked")):
+            lease.ends_at = now()
+    assert waiting.done().get("ready"), waiting.events
+    until(lambda: outsider.servers() == {})
+    assert set(holders(hub)) == {"alice"}
+
+    with transaction(hub) as session:  # a grant whose hub died before it started anything
+        lost = now() - timedelta(seconds=hub.settings.spawner.start_timeout + 120)
+        session.add(
+            Lease(
+                id="lost", device=UUIDS[0], shares=1, of_shares=1, holder="x/", login="x", server="", purpose="server",
+                profile="gpu", tier=2, granted_at=lost,
+            )
+        )  # fmt: skip
+        session.flush()
+        taken = {device for device in holders_in(session)}
+        session.add(Held(device=next(uuid for uuid in UUIDS if uuid not in taken), share=0, lease_id="lost"))
+    until(lambda: set(holders(hub)) == {"alice"})
+
+
+def holders_in(session: Any) -> list[str]:
+    return list(session.scalars(select(Held.device)))
+
+
+def ends(hub: Hub) -> dict[str, tuple[str, Any]]:
+    with transaction(hub) as session:
+        live = select(Lease).where(Lease.holder.is_not(None), Lease.ends_at.is_not(None))
+        return {lease.login: (lease.ends_why, lease.ends_at) for lease in session.scalars(live)}

@@ -1,0 +1,319 @@
+"""The GPU pool in the database: nobody shares a share, the line is kept, what was given comes back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from academy.database import Database
+from academy.gpus import booking, pool
+from academy.gpus.inventory import Device
+from academy.gpus.records import Booking, Held, Lease, Reading, Wait
+from academy.messages import AcademyError
+from academy.people import Enrollment, Person
+from academy.settings import Profile, Settings, Text
+
+T0 = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)  # a Monday, 10:00 in Seoul
+MINUTE = timedelta(minutes=1)
+TITLE = Text(ko="", en="")
+WHOLE = Profile(title=TITLE, gpu="whole", idle_keeps=2, hours=6)
+SHARE = Profile(title=TITLE, gpu="share", hours=6)
+DEVICES = [Device("GPU-0", "H100", 81920), Device("GPU-1", "H100", 81920)]
+CUT = [Device("GPU-c", "A10", 24576, shares=4)]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    url = f"sqlite:///{tmp_path}/a.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    database = Database(url)
+    database.upgrade()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def settings(config: Callable[..., Settings]) -> Settings:
+    return config(profiles={"gpu": WHOLE.model_dump(), "share": SHARE.model_dump()})
+
+
+def person(login: str, course: str = "", role: str = "student", academy_role: str | None = None) -> Person:
+    enrolled = [Enrollment(course=course, role=role)] if course else []
+    return Person(login=login, name=login, role=academy_role, enrollments=enrolled)
+
+
+class World:
+    """A pool, a clock, and people who come and go."""
+
+    def __init__(self, db: Database, settings: Settings, devices: list[Device]) -> None:
+        self.db, self.settings, self.devices, self.now = db, settings, devices, T0
+
+    def ask(self, who: Person, profile: str = "gpu", server: str = "") -> Lease | None:
+        with self.db.write() as session:
+            pool.ask(session, self.settings, who, server, profile, self.now)
+            pool.settle(session, self.settings, self.devices, self.now)
+        return self.lease(who.login, server)
+
+    def lease(self, login: str, server: str = "") -> Lease | None:
+        with self.db.read() as session:
+            return pool.lease_of(session, pool.holder_of(login, server))
+
+    def step(self, minutes: float = 0) -> None:
+        self.now += minutes * MINUTE
+        with self.db.write() as session:
+            for wait in session.scalars(select(Wait)):
+                wait.seen_at = self.now
+            pool.settle(session, self.settings, self.devices, self.now)
+
+    def release(self, login: str, why: str = "stopped") -> None:
+        lease = self.lease(login)
+        assert lease
+        with self.db.write() as session:
+            assert pool.release(session, lease.id, why, self.now)
+            pool.settle(session, self.settings, self.devices, self.now)
+
+    def places(self) -> dict[str, pool.Place]:
+        with self.db.read() as session:
+            return pool.places(session, self.settings, self.devices, self.now)
+
+    def book(self, course: str, places: int, begin: float, end: float, kind: Any = "whole", weeks: int = 1) -> list[Booking]:
+        with self.db.write() as session:
+            times = (self.now + begin * MINUTE, self.now + end * MINUTE)
+            return booking.book(session, self.settings, self.devices, course, kind, places, *times, "teacher", self.now, weeks)
+
+
+@pytest.fixture
+def world(db: Database, settings: Settings) -> World:
+    return World(db, settings, DEVICES)
+
+
+def test_two_gpus_and_three_people(world: World) -> None:
+    first, second = world.ask(person("a")), world.ask(person("b"))
+    assert first
+    assert second
+    assert {first.device, second.device} == {"GPU-0", "GPU-1"}
+    assert world.ask(person("c")) is None
+    [(holder, place)] = world.places().items()
+    assert (holder, place.number, place.of, place.booked_until) == ("c/", 1, 1, None)
+    assert place.expected_at == T0 + timedelta(hours=6)
+    world.release("a")
+    third = world.lease("c")
+    assert third
+    assert third.device == first.device
+    assert world.places() == {}
+
+
+def test_a_place_is_kept_by_asking_again_and_lost_by_going(world: World) -> None:
+    for name in "abcd":
+        world.ask(person(name))
+    world.now += MINUTE
+    assert world.ask(person("c")) is None  # a reload, or a hub that was started again
+    assert [place.number for place in world.places().values()] == [1, 2]
+    assert list(world.places()) == ["c/", "d/"]
+    with world.db.write() as session:
+        pool.leave(session, "c/")
+    assert list(world.places()) == ["d/"]
+
+
+def test_whoever_is_away_keeps_the_place_and_gets_nothing_until_back(world: World) -> None:
+    for name in "abcd":
+        world.ask(person(name))
+    world.now += MINUTE
+    with world.db.write() as session:
+        session.get_one(Wait, "d/").seen_at = world.now
+    world.release("a")
+    assert world.lease("c") is None
+    assert world.lease("d")
+    assert world.ask(person("c")) is None
+    world.release("b")
+    assert world.lease("c")
+    world.ask(person("e"))
+    world.now += pool.LOST + MINUTE
+    world.release("d")
+    assert world.lease("e") is None
+    assert world.places() == {}
+
+
+def test_tiers_then_least_used_then_arrival(world: World) -> None:
+    world.ask(person("a")), world.ask(person("used"))
+    world.now += timedelta(hours=5)
+    world.release("used")
+    world.ask(person("b"))
+    for who in (person("used"), person("new"), person("teacher", "x", "instructor")):
+        world.ask(who)
+        world.now += MINUTE / 60
+    assert list(world.places()) == ["teacher/", "new/", "used/"]
+
+
+def test_shares_of_one_device_and_the_whole_of_it(db: Database, settings: Settings) -> None:
+    world = World(db, settings, CUT)
+    leases = [world.ask(person(name), "share") for name in "abcd"]
+    assert all(lease and (lease.device, lease.shares, lease.of_shares) == ("GPU-c", 1, 4) for lease in leases)
+    assert world.ask(person("e"), "share") is None
+    with world.db.read() as session:
+        assert sorted(session.scalars(select(Held.share))) == [0, 1, 2, 3]
+    world.step(1)
+    for name in "abcd":
+        world.release(name)
+    world.release("e")
+    assert (whole := world.ask(person("w")))
+    assert whole.shares == 4
+    assert world.ask(person("a"), "share") is None
+
+
+def test_the_database_refuses_a_share_twice(world: World) -> None:
+    lease = world.ask(person("a"))
+    assert lease
+    with pytest.raises(IntegrityError), world.db.write() as session:
+        session.add(Held(device=lease.device, share=0, lease_id=lease.id))
+
+
+def test_many_at_once_never_share(world: World) -> None:
+    """Hubs and workers decide at the same time, each in its own transaction."""
+    errors: list[BaseException] = []
+
+    def one(number: int) -> None:
+        try:
+            world.ask(person(f"p{number}"))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with world.db.read() as session:
+        live = session.scalars(select(Lease).where(Lease.holder.is_not(None))).all()
+        assert sorted(lease.device for lease in live) == ["GPU-0", "GPU-1"]
+        assert len(session.scalars(select(Wait)).all()) == 10
+
+
+def test_release_is_done_once(world: World) -> None:
+    lease = world.ask(person("a"))
+    assert lease
+    world.release("a")
+    with world.db.write() as session:
+        assert not pool.release(session, lease.id, "vanished", world.now)
+        assert not pool.release(session, "unknown", "vanished", world.now)
+        assert session.get_one(Lease, lease.id).released_why == "stopped"
+
+
+def test_a_lesson_keeps_its_places_and_moves_an_outsider_off(world: World) -> None:
+    world.book("ml", 2, 60, 120)
+    world.ask(person("out1")), world.step(1), world.ask(person("out2", "other"))
+    world.step(43)
+    assert not any(lease.ends_at for name in ("out1", "out2") if (lease := world.lease(name)))
+    world.step(1)  # 15 minutes before
+    ends = {name: lease.ends_at for name in ("out1", "out2") if (lease := world.lease(name))}
+    assert ends == dict.fromkeys(("out1", "out2"), T0 + 60 * MINUTE)
+    assert world.ask(person("s1", "ml")) is None
+    assert world.ask(person("late")) is None
+    assert list(world.places()) == ["s1/", "late/"]
+    world.release("out1", "booked")
+    assert world.lease("s1")
+    moved = world.lease("out2")
+    assert moved
+    assert moved.ends_why == "booked"
+    world.step(15)
+    world.release("out2", "booked")
+    assert world.lease("late") is None  # kept for the lesson
+    assert world.places()["late/"].booked_until == T0 + 120 * MINUTE
+    world.step(9)
+    assert world.lease("late") is None
+    world.step(2)  # nobody came for it
+    assert world.lease("late")
+
+
+def test_nobody_is_moved_for_what_is_free_or_cancelled(world: World) -> None:
+    [lesson] = world.book("ml", 1, 20, 60)
+    world.ask(person("out"))
+    world.step(10)
+    assert (lease := world.lease("out"))
+    assert lease.ends_at is None
+    world.ask(person("more"))
+    assert world.lease("more") is None  # the other is kept
+    [second] = world.book("dl", 1, 10, 60)
+    world.step()
+    assert (lease := world.lease("out"))
+    assert lease.ends_why == "booked"
+    with world.db.write() as session:
+        assert booking.cancel(session, session.get_one(Booking, second.id), "teacher", world.now) == 1
+    world.step()
+    assert (lease := world.lease("out"))
+    assert (lease.ends_at, lease.ends_why) == (None, "")
+    with world.db.write() as session:
+        booking.cancel(session, session.get_one(Booking, lesson.id), "teacher", world.now)
+    world.step()
+    assert world.lease("more")
+
+
+def test_bookings_that_do_not_fit_are_refused_with_the_reason(world: World) -> None:
+    world.book("ml", 2, 60, 120)
+    with pytest.raises(AcademyError, match="ml, 2026-03-02 11:00, 2 places"):
+        world.book("dl", 1, 90, 150)
+    world.book("dl", 1, 120, 180)
+    world.book("cv", 1, 150, 200)
+    for key, arguments in {
+        "booking-too-many": (3, 300, 360),
+        "booking-times": (1, 360, 300),
+        "booking-weeks": (1, 300, 360, "whole", 31),
+    }.items():
+        with pytest.raises(AcademyError) as caught:
+            world.book("x", *arguments)  # type: ignore[arg-type]
+        assert caught.value.key == key
+    with pytest.raises(AcademyError):
+        world.book("x", 1, 10, 20, "slice")
+
+
+def test_a_series_is_booked_by_the_clock_on_the_wall_and_wholly_or_not(world: World) -> None:
+    lessons = world.book("ml", 2, 60, 120, weeks=3)
+    assert [(lesson.starts_at - T0).days for lesson in lessons] == [0, 7, 14]
+    with pytest.raises(AcademyError):
+        world.book("dl", 1, 60 - 7 * 24 * 60 * 0 + 7 * 24 * 60 - 60, 7 * 24 * 60 + 90, weeks=2)
+    with world.db.write() as session:
+        assert len(session.scalars(select(Booking)).all()) == 3
+        found = session.get_one(Booking, lessons[1].id)
+        assert booking.cancel(session, found, "teacher", T0, following=True) == 2
+        assert len(booking.between(session, T0, T0 + timedelta(days=30))) == 1
+
+
+def test_keep_it_i_am_thinking(world: World) -> None:
+    lease = world.ask(person("a"))
+    assert lease
+    holder = "a/"
+
+    def warn() -> None:
+        with world.db.write() as session:
+            found = session.get_one(Lease, lease.id)
+            found.ends_at, found.ends_why = world.now + 10 * MINUTE, "idle"
+
+    with world.db.write() as session, pytest.raises(AcademyError, match="no idle GPU"):
+        pool.keep(session, world.settings, holder, world.now)
+    for left in (1, 0):
+        warn()
+        with world.db.write() as session:
+            assert pool.keep(session, world.settings, holder, world.now) == left
+            assert session.get_one(Lease, lease.id).ends_at is None
+    warn()
+    with world.db.write() as session, pytest.raises(AcademyError, match="kept 2 times"):
+        pool.keep(session, world.settings, holder, world.now)
+
+
+def test_the_minutes_figures_are_kept_for_two_weeks(world: World) -> None:
+    world.ask(person("a"))
+    with world.db.write() as session:
+        pool.note(session, {"GPU-0": (40, 1000), "GPU-1": (None, 0)}, T0 + 5 * MINUTE / 60)
+        pool.note(session, {"GPU-0": (60, 1000)}, T0 + 50 * MINUTE / 60)
+        readings = {r.device: (r.at, r.utilisation, r.held) for r in session.scalars(select(Reading))}
+        assert readings["GPU-1"] == (T0, None, int(readings["GPU-0"][2] == 0))
+        assert readings["GPU-0"][:2] == (T0, 60)
+        pool.note(session, {}, T0 + timedelta(days=15))
+        assert session.scalars(select(Reading)).all() == []
