@@ -501,7 +501,7 @@ def refuse_while_running(settings: Settings) -> None:
         with suppress(OSError), socket.create_connection((address, port), timeout=2):
             raise BackupError(
                 f"The academy runs ({address}:{port} answers). Stop it first: Ctrl-C in `academy run`, or "
-                "systemctl stop academy-hub academy-pages academy-worker"
+                "systemctl stop academy-hub academy-pages academy-worker academy-pool"
             )
 
 

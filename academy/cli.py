@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import BaseModel
 
+from academy.gpus import cli as gpus_cli
 from academy.messages import AcademyError
 from academy.settings import Settings, SettingsError, load
+from academy.vouchers import cli as vouchers_cli
 
 if TYPE_CHECKING:
     from academy.people import Person
@@ -25,6 +27,9 @@ app.add_typer(people_app, name="people")
 app.add_typer(images_app, name="images")
 courses_app = typer.Typer(no_args_is_help=True, help="Courses as files: list, build, prove.")
 app.add_typer(courses_app, name="courses")
+app.command("gpus")(gpus_cli.show)
+app.add_typer(vouchers_cli.app, name="vouchers")
+app.add_typer(vouchers_cli.teams_app, name="teams")
 
 
 def main() -> None:

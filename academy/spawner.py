@@ -26,12 +26,13 @@ from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from academy import images, network, profiles
-from academy.database import Database
+from academy.database import Database, now
 from academy.gpus import LABEL, inventory, pool
 from academy.gpus.line import LOOK, Granted, Line, said
 from academy.messages import AcademyError, message
 from academy.people import Person
 from academy.settings import CHECKOUT, Profile, Settings, Text
+from academy.vouchers import ledger
 
 API_SCOPE = "access:services!service=academy"
 STAFF_SCOPE = "custom:academy:staff"
@@ -119,7 +120,16 @@ class _Server(Spawner):
         self.person = await asyncio.to_thread(self.read_person)
         devices = await asyncio.to_thread(inventory.devices, self.academy)
         choices = profiles.profiles_for(self.academy, self.person, self.name, devices=devices)
-        return profile_cards(choices, self.language) if len(choices) > 1 else ""
+        paid = any(profile.paid for profile in choices.values())
+        accounts = await asyncio.to_thread(self._accounts) if paid else []
+        return profile_cards(choices, self.language, accounts) if len(choices) > 1 or paid else ""
+
+    def _accounts(self) -> list[ledger.Account]:
+        """The vouchers that can pay now."""
+        with self.database.read() as session:
+            at = now()
+            is_open = [one for one in ledger.vouchers_of(session, self.person) if one.starts_at <= at < one.ends_at]
+            return ledger.accounts(session, is_open)
 
     def options_from_form(self, form_data: dict[str, list[str]]) -> dict[str, str]:
         return self._chosen(form_data)

@@ -7,10 +7,12 @@ who comes later takes what a person in front could use; what does not suit the o
 from __future__ import annotations
 
 import heapq
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
+from math import inf
 from typing import Literal
 
 from academy.gpus.inventory import Device
@@ -19,6 +21,8 @@ Kind = Literal["whole", "slice", "share"]
 
 LEAD = timedelta(minutes=15)  # before a lesson: its places are kept for it, and whoever is on them is warned
 SECOND_WARNING = timedelta(minutes=5)
+USUAL_STAY = timedelta(hours=1)  # for the forecast: of somebody who is not there yet
+ORDER: dict[Kind, int] = {"whole": 0, "slice": 1, "share": 2}  # in which places are laid out, so that wholes find room
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,58 +82,15 @@ class Decision:
     order: list[str]  # holders who still wait, from the first in the line to the last
 
 
-@dataclass
-class _Room:
-    """How many shares of each device are free."""
-
-    devices: Mapping[str, Device]
-    free: dict[str, int]
-    closed: set[str] = field(default_factory=set)  # devices that wait to become empty for somebody in front
-    full: dict[Kind, int] = field(default_factory=dict)  # kind -> the least memory for which there was nothing
-
-    def copy(self) -> _Room:
-        return _Room(self.devices, dict(self.free), set(self.closed))
-
-    def find(self, kind: Kind, memory_mb: int) -> tuple[str, int] | None:
-        """A device and how many of its shares: the fullest that suits, so that empty ones stay whole."""
-        if memory_mb >= self.full.get(kind, memory_mb + 1):
-            return None
-        best: tuple[int, int, str] | None = None
-        for uuid, free in self.free.items():
-            device = self.devices[uuid]
-            wanted = device.shares if kind == "whole" else 1
-            if free < wanted or not suits(device, kind, memory_mb) or uuid in self.closed:
-                continue
-            rank = (device.shares if kind == "whole" else free, device.memory_mb, uuid)
-            if best is None or rank < best:
-                best = rank
-        if best is None:
-            self.full[kind] = memory_mb
-            return None
-        return best[2], self.devices[best[2]].shares if kind == "whole" else 1
-
-    def take(self, kind: Kind, memory_mb: int = 0) -> tuple[str, int] | None:
-        found = self.find(kind, memory_mb)
-        if found:
-            self.free[found[0]] -= found[1]
-        return found
-
-    def give(self, uuid: str, shares: int) -> None:
-        if uuid in self.free:
-            self.free[uuid] += shares
-            self.full.clear()
-
-    def close(self, kind: Kind, memory_mb: int) -> None:
-        """For somebody who wants a whole device and finds parts only: one that is to become empty."""
-        cut = [d for d in self.devices.values() if d.shares > 1 and suits(d, kind, memory_mb) and d.uuid not in self.closed]
-        if kind == "whole" and cut:
-            self.closed.add(max(cut, key=lambda device: (self.free[device.uuid], device.uuid)).uuid)
-
-
 def suits(device: Device, kind: Kind, memory_mb: int = 0) -> bool:
     """Whether a device is of a kind; a GPU that is cut into shares may be given whole too, once nobody is on it."""
-    fits = {"whole": not device.slice, "slice": device.slice, "share": not device.slice and device.shares > 1}[kind]
-    return fits and device.memory_mb >= memory_mb
+    return device.memory_mb >= memory_mb and device.slice == (kind == "slice") and (kind != "share" or device.shares > 1)
+
+
+def fits(devices: Sequence[Device], wanted: Iterable[tuple[Kind, int]]) -> bool:
+    """Whether empty devices have room for so many places of each kind at the same time."""
+    room = _Room(devices)
+    return all(room.take(kind) for kind, places in sorted(wanted, key=lambda x: ORDER[x[0]]) for _ in range(places))
 
 
 def decide(
@@ -144,117 +105,201 @@ def decide(
     """What to do now.
 
     Args:
-        lessons: those that have not ended; later ones than the lead do not count yet.
+        lessons: those that are over, or begin later than the lead, do not count.
         used: login -> device-milliseconds of the last week.
+        no_show: into a lesson, after that places are kept only for those who have come.
     """
-    room = _Room({device.uuid: device for device in devices}, {device.uuid: device.shares for device in devices})
-    for lease in live:
-        room.give(lease.device, -lease.shares)
-    room.full.clear()
+    room = _Room(devices, live)
+    line = sorted(waiting, key=lambda one: (one.tier, used.get(one.login, 0), one.asked_at, one.holder))
     soon = sorted((x for x in lessons if x.starts_at - LEAD <= now < x.ends_at), key=lambda x: (x.starts_at, x.id))
-    missing, inside = _missing(soon, live)
+    inside, needs = _needs(soon, live, line, now - no_show)
 
     grants: list[Grant] = []
-    line = sorted(waiting, key=lambda w: (w.tier, used.get(w.login, 0), w.asked_at, w.holder))
-    outsiders: list[Waiting] = []
-    coming: Counter[str] = Counter()  # lesson -> its people who wait and found nothing
-    for one in sorted(line, key=lambda w: w.asked_at):
-        lesson = next((x for x in soon if x.course in one.courses and x.kind == one.kind and missing[x.id] > 0), None)
-        if lesson is None:
-            continue
-        missing[lesson.id] -= 1
-        found = room.take(one.kind, one.memory_mb) if one.here else None
-        if found:
-            grants.append(Grant(one.holder, *found))
-        else:
-            coming[lesson.id] += 1
-    first = {grant.holder for grant in grants}
-    outsiders = [one for one in line if one.holder not in first]
+    moves: dict[str, datetime] = {}
+    for _, alike in groupby(needs, key=lambda need: need[0].kind):
+        short: list[tuple[Lesson, int]] = []  # with the memory it takes
+        for lesson, one in alike:
+            memory_mb = one.memory_mb if one else 0
+            found = room.take(lesson.kind, memory_mb)
+            if found is None:
+                short.append((lesson, memory_mb))
+            elif one and one.here:
+                grants.append(Grant(one.holder, *found))
+        moves |= _moves(short, live, inside, room, used, now)
 
-    # What is kept for lessons is taken out before anybody else is served; after a while only for those who have come.
-    spare, short = room.copy(), []
-    for lesson in soon:
-        kept = coming[lesson.id] + (missing[lesson.id] if now < lesson.starts_at + no_show else 0)
-        short += [lesson for _ in range(kept) if spare.take(lesson.kind) is None]
-    moves, stays = _moves(short, live, inside, spare, used, now)
+    booked = {one.holder for _, one in needs if one}
+    for one in line:
+        if one.here and one.holder not in booked:
+            if found := room.take(one.kind, one.memory_mb):
+                grants.append(Grant(one.holder, *found))
+            else:
+                room.close(one.kind, one.memory_mb)
 
-    for one in outsiders:
-        found = spare.take(one.kind, one.memory_mb) if one.here else None
-        if found:
-            grants.append(Grant(one.holder, *found))
-        elif one.here:
-            spare.close(one.kind, one.memory_mb)
+    stays = sorted(lease.id for lease in live if lease.ends_why == "booked" and lease.id not in moves)
     served = {grant.holder for grant in grants}
-    ahead = {w.holder for w in line if any(x.course in w.courses and x.kind == w.kind and coming[x.id] for x in soon)}
-    order = [w.holder for w in sorted(line, key=lambda w: w.holder not in ahead) if w.holder not in served]
-    return Decision(grants, moves, stays, order)
+    order = [one.holder for one in line if one.holder not in served]
+    return Decision(grants, moves, stays, sorted(order, key=lambda holder: holder not in booked))
 
 
-def _missing(soon: Sequence[Lesson], live: Iterable[Live]) -> tuple[dict[str, int], set[str]]:
-    """Lesson -> how many of its places its people have not taken; and the leases that stand on one."""
-    missing, inside = {lesson.id: lesson.places for lesson in soon}, set()
-    for lease in live:
+def _needs(
+    soon: Sequence[Lesson], live: Sequence[Live], line: Sequence[Waiting], came_by: datetime
+) -> tuple[dict[str, datetime], list[tuple[Lesson, Waiting | None]]]:
+    """Lease -> when the lesson is over on whose place it is; and what the lessons want besides: places for those who wait,
+    and while they may still come, for those who do not (None)."""
+    missing = {lesson.id: lesson.places for lesson in soon}
+
+    def places(one: Live | Waiting) -> list[Lesson]:
+        """The lessons in which somebody takes a place: one after another, never two at the same time."""
+        taken: list[Lesson] = []
         for lesson in soon:
-            if lesson.course in lease.courses and lesson.kind == lease.kind and missing[lesson.id] > 0:
+            free = missing[lesson.id] and lesson.kind == one.kind and lesson.course in one.courses
+            if free and (not taken or taken[-1].ends_at <= lesson.starts_at):
                 missing[lesson.id] -= 1
-                inside.add(lease.id)
-                break
-    return missing, inside
+                taken.append(lesson)
+        return taken
+
+    inside: dict[str, datetime] = {}
+    needs: list[tuple[Lesson, Waiting | None]] = []
+    if soon:
+        for lease in sorted(live, key=lambda x: (x.granted_at, x.id)):
+            if taken := places(lease):
+                inside[lease.id] = taken[-1].ends_at
+        for one in line:
+            if taken := places(one):
+                needs.append((taken[0], one))
+        needs += [(lesson, None) for lesson in soon if lesson.starts_at > came_by for _ in range(missing[lesson.id])]
+        # Who is there is served before a place is kept for those who are away or have not come yet.
+        needs.sort(key=lambda need: (ORDER[need[0].kind], need[1] is None, not (need[1] and need[1].here), need[0].starts_at))
+    return inside, needs
 
 
 def _moves(
-    short: Sequence[Lesson], live: Sequence[Live], inside: set[str], spare: _Room, used: Mapping[str, int], now: datetime
-) -> tuple[dict[str, datetime], list[str]]:
-    """Which outsiders have to go so that the lessons find their places: those who were told so already, then the last tier,
-    who used most, who came last."""
+    short: Sequence[tuple[Lesson, int]],
+    live: Sequence[Live],
+    inside: Mapping[str, datetime],
+    room: _Room,
+    used: Mapping[str, int],
+    now: datetime,
+) -> dict[str, datetime]:
+    """Lease -> when it has to be gone so that lessons find their places. As few as it takes: those who go anyway or whose own
+    lesson is over by then, then the last tier, who used most, who came last."""
+
+    def stays(lease: Live) -> bool:
+        return lease.id not in inside and (lease.ends_at is None or lease.ends_at > now + LEAD)
+
+    others = [lease for lease in live if lease.movable and lease.device in room.devices] if short else []
+    others.sort(key=lambda x: (stays(x), -x.tier, -used.get(x.login, 0), -x.granted_at.timestamp(), x.id))
+    rank = {lease.id: number for number, lease in enumerate(others)}
+    on: dict[str, list[Live]] = defaultdict(list)
+    for lease in others:
+        on[lease.device].append(lease)
+
+    def cost(leaving: Sequence[Live]) -> tuple[float, int, list[int]]:
+        told = [lease.tier for lease in leaving if stays(lease)]
+        return -min(told, default=inf), len(told), [rank[lease.id] for lease in leaving]
+
     moves: dict[str, datetime] = {}
-    if short:
-        others = [lease for lease in live if lease.id not in inside and lease.movable]
-        others.sort(key=lambda x: (x.ends_why != "booked", -x.tier, -used.get(x.login, 0), -x.granted_at.timestamp(), x.id))
-        room = spare.copy()
-        for lesson in short:
-            until = max(lesson.starts_at, now + SECOND_WARNING)
-            freed: list[Live] = []
-            while room.take(lesson.kind) is None:
-                fitting = (x for x in others if x.device in room.devices and suits(room.devices[x.device], lesson.kind))
-                following = next(fitting, None)
-                if following is None:
-                    break  # those freed so far do not make a place; nobody is moved in vain
-                others.remove(following)
-                freed.append(following)
-                room.give(following.device, following.shares)
-            else:
-                for lease in freed:
-                    going = lease.ends_at if lease.ends_at and lease.ends_at <= until else None
-                    moves[lease.id] = going or until
-    stays = [lease.id for lease in live if lease.ends_why == "booked" and lease.id not in moves]
-    return moves, stays
+    later = room.copy()
+    for lesson, memory_mb in short:
+        until = max(lesson.starts_at, now + SECOND_WARNING)
+        if until >= lesson.ends_at or later.take(lesson.kind, memory_mb):
+            continue
+        options: list[list[Live]] = []
+        for device in room.of[lesson.kind]:
+            if device.uuid in room.closed:
+                continue
+            free, leaving = later.free[device.uuid], []
+            for lease in on[device.uuid]:
+                if free < _shares(device, lesson.kind) and inside.get(lease.id, until) <= until:
+                    leaving.append(lease)
+                    free += room.held(lease)
+            if free >= _shares(device, lesson.kind) and device.memory_mb >= memory_mb:
+                options.append(leaving)
+        if not options:
+            room.close(lesson.kind, memory_mb)  # nobody is moved in vain
+            continue
+        for lease in (leaving := min(options, key=cost)):
+            on[lease.device].remove(lease)
+            later.give(lease)
+            if lease.ends_at is None or lease.ends_at > until or lease.ends_why == "booked":
+                moves[lease.id] = min(lease.ends_at or until, until)
+        if lesson.kind == "whole":
+            room.closed.add(leaving[0].device)  # no outsider moves in while it becomes empty
+        later.take(lesson.kind, memory_mb)
+    return moves
 
 
 def forecast(
     devices: Sequence[Device], live: Sequence[Live], waiting: Mapping[str, Waiting], order: Sequence[str], now: datetime
 ) -> dict[str, datetime]:
     """Holder -> when the place is likely to be free, as far as leases say when they end. Lessons are not looked at."""
-    known = {device.uuid: device for device in devices}
-    ends: dict[Kind, list[tuple[datetime, int]]] = {}
+    ends: dict[str, list[datetime]] = defaultdict(list)
+    for lease in live:
+        ends[lease.device].append(max(now, lease.ends_at or lease.likely_end or now))
+    free: dict[Kind, list[datetime]] = {}
     for kind in {waiting[holder].kind for holder in order}:
-        found = [lease for lease in live if lease.device in known and suits(known[lease.device], kind)]
-        heap = [(max(now, lease.ends_at or lease.likely_end or now), number) for number, lease in enumerate(found)]
-        heapq.heapify(heap)
-        ends[kind] = heap
+        there = [ends[device.uuid] for device in devices if suits(device, kind) and ends[device.uuid]]
+        free[kind] = [max(one) for one in there] if kind == "whole" else [end for one in there for end in one]
+        heapq.heapify(free[kind])
     when: dict[str, datetime] = {}
-    for number, holder in enumerate(order):
-        heap = ends[waiting[holder].kind]
-        if not heap:
-            continue
-        at, _ = heapq.heappop(heap)
-        when[holder] = at
-        heapq.heappush(heap, (at + timedelta(hours=1), len(live) + number))  # whoever gets it stays for a while
+    for holder in order:
+        if heap := free[waiting[holder].kind]:
+            when[holder] = heap[0]
+            heapq.heapreplace(heap, heap[0] + USUAL_STAY)
     return when
 
 
-def fits(devices: Sequence[Device], wanted: Iterable[tuple[Kind, int]]) -> bool:
-    """Whether empty devices have room for so many places of each kind at the same time; whole devices are laid first."""
-    room = _Room({device.uuid: device for device in devices}, {device.uuid: device.shares for device in devices})
-    order = ("whole", "slice", "share")
-    return all(room.take(kind) for kind, places in sorted(wanted, key=lambda x: order.index(x[0])) for _ in range(places))
+class _Room:
+    """How many shares of each device are free."""
+
+    def __init__(self, devices: Iterable[Device], live: Iterable[Live] = ()) -> None:
+        self.devices = {device.uuid: device for device in devices}
+        self.of: dict[Kind, list[Device]] = {kind: [d for d in self.devices.values() if suits(d, kind)] for kind in ORDER}
+        self.free = {device.uuid: device.shares for device in self.devices.values()}
+        self.closed: set[str] = set()  # devices that are to become empty for somebody in front
+        self.none: dict[Kind, int] = {}  # kind -> the least memory for which there was nothing
+        for lease in live:
+            if lease.device in self.devices:
+                self.free[lease.device] -= self.held(lease)
+
+    def copy(self) -> _Room:
+        room = _Room(self.devices.values())
+        room.free, room.closed = dict(self.free), set(self.closed)
+        return room
+
+    def held(self, lease: Live) -> int:
+        """Its shares; whoever has a whole device has all of it, however it is cut now."""
+        return self.devices[lease.device].shares if lease.kind == "whole" else lease.shares
+
+    def take(self, kind: Kind, memory_mb: int = 0) -> tuple[str, int] | None:
+        """A device and how many of its shares: the fullest that suits, so that empty ones stay whole."""
+        if memory_mb >= self.none.get(kind, memory_mb + 1):
+            return None
+        best: tuple[int, int, str] | None = None
+        for device in self.of[kind]:
+            free = self.free[device.uuid]
+            if free >= _shares(device, kind) and device.memory_mb >= memory_mb and device.uuid not in self.closed:
+                rank = (free, device.memory_mb, device.uuid)
+                best = min(best or rank, rank)
+        if best is None:
+            self.none[kind] = memory_mb
+            return None
+        uuid = best[2]
+        shares = _shares(self.devices[uuid], kind)
+        self.free[uuid] -= shares
+        return uuid, shares
+
+    def give(self, lease: Live) -> None:
+        self.free[lease.device] += self.held(lease)
+        self.none.clear()
+
+    def close(self, kind: Kind, memory_mb: int) -> None:
+        """Somebody waits for a whole device: where all that suit are cut, the emptiest is left to become empty."""
+        if kind == "whole" and all(device.shares > 1 for device in self.of["whole"] if device.memory_mb >= memory_mb):
+            cut = [d for d in self.of["whole"] if d.memory_mb >= memory_mb and d.uuid not in self.closed]
+            if cut:
+                self.closed.add(max(cut, key=lambda device: (self.free[device.uuid], device.uuid)).uuid)
+
+
+def _shares(device: Device, kind: Kind) -> int:
+    return device.shares if kind == "whole" else 1

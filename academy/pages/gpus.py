@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -207,7 +208,7 @@ def calendar(db: Read, settings: Settings, week: str) -> list[tuple[date, list[B
     lessons = booking.between(db, begins[0], begins[-1])
     return [
         (one, [lesson for lesson in lessons if lesson.starts_at < end and lesson.ends_at > begin])
-        for one, begin, end in zip(days, begins, begins[1:], strict=True)
+        for one, (begin, end) in zip(days, pairwise(begins), strict=True)
     ]
 
 

@@ -32,6 +32,8 @@ DECISIONS = {
     "ask-regrade": mark("asked for a regrade"),
     "answer-regrade": mark("answered a regrade request"),
     "roster": mark("imported a roster"),
+    "team": mark("changed a team"),
+    "voucher": mark("changed a voucher"),
     "person-added": mark("added a person"),
     "person-removed": mark("removed a person"),
 }

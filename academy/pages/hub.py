@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from academy.network import internal_address
 from academy.pages.hubapi import CLIENT_ID, PREFIX, SCOPES
 from academy.people import Person
 from academy.settings import Profile, Settings
+from academy.vouchers.ledger import Account
+from academy.vouchers.records import GPU_HOUR
 
 HERE = Path(__file__).parent
 
@@ -55,11 +57,13 @@ def role() -> dict[str, Any]:
     return {"name": "academy-pages", "scopes": ["list:users", "read:servers"], "services": ["academy"]}
 
 
-def profile_cards(profiles: Mapping[str, Profile], language: str) -> str:
-    """The form of the hub's start page: one card a profile; the field is called ``profile``."""
+def profile_cards(profiles: Mapping[str, Profile], language: str, accounts: Sequence[Account] = ()) -> str:
+    """The form of the hub's start page: one card a profile, and of several vouchers which pays; ``profile``, ``voucher``."""
     env = Environment(loader=FileSystemLoader(HERE / "hub_templates"), autoescape=True)
     template = env.get_template("profile_cards.html")
-    return template.render(profiles=profiles, language=language, _=partial(i18n.translate, language))
+    return template.render(
+        profiles=profiles, accounts=accounts, hour=GPU_HOUR, language=language, _=partial(i18n.translate, language)
+    )
 
 
 def teach_language(settings: Settings) -> None:

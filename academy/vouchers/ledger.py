@@ -22,6 +22,7 @@ from academy.vouchers.records import GPU_HOUR, Entry, EntryKind, HolderKind, Mem
 HOLD = timedelta(hours=1)  # of use, that a server holds ahead
 LEAST = timedelta(minutes=5)  # of use: with less nothing starts
 MS = timedelta(milliseconds=1)
+FEW, LAST = 0.2, 0.05  # of a voucher left: people are told
 POOL = "pool"  # who writes what no person decides
 
 
@@ -240,6 +241,52 @@ def statement(session: Session, vouchers: Sequence[str], since: datetime, until:
     """The lines of some vouchers in a time, oldest first."""
     wanted = select(Entry).where(Entry.voucher_id.in_(vouchers), Entry.at >= since, Entry.at < until)
     return list(session.scalars(wanted.order_by(Entry.at, Entry.id)))
+
+
+COLUMNS = ("at", "kind", "gpu_hours", "amount", "lease", "by", "reason")
+
+
+def row(entry: Entry) -> tuple[str | int, ...]:
+    """A line of the ledger for a CSV; ``amount`` is exact (GPU_HOUR is one GPU for an hour)."""
+    hours = f"{entry.amount / GPU_HOUR:.6f}"
+    return (entry.at.isoformat(), entry.kind, hours, entry.amount, entry.lease_id or "", entry.by, entry.reason)
+
+
+def make_team(session: Session, team_id: str, name: str, lead: str, by: str, now: datetime) -> Team:
+    """
+    Raises:
+        AcademyError: the name is empty or taken, or the lead is not on the roster.
+    """
+    name = " ".join(name.split())
+    if not name or session.scalar(select(Team.id).where(Team.name == name)):
+        raise AcademyError("team-name-taken", 409, name=name)
+    if session.get(Person, lead) is None:
+        raise AcademyError("voucher-no-holder", 404, holder=lead)
+    team = Team(id=team_id, name=name, made_by=by, made_at=now)
+    session.add(team)
+    session.flush()
+    session.add(Member(team_id=team.id, login=lead, leads=True, invited_by=by, invited_at=now, joined_at=now))
+    session.flush()
+    return team
+
+
+def invite(session: Session, team_id: str, login: str, by: str, now: datetime) -> None:
+    """A lead asks somebody into the team; they are in it once they accept.
+
+    Raises:
+        AcademyError: they are not on the roster.
+    """
+    if session.get(Person, login) is None:
+        raise AcademyError("voucher-no-holder", 404, holder=login)
+    if session.get(Member, (team_id, login)) is None:
+        session.add(Member(team_id=team_id, login=login, invited_by=by, invited_at=now))
+        session.flush()
+
+
+def warnings(session: Session, person: Person, now: datetime) -> list[Account]:
+    """The open vouchers of which a fifth or less is left, the emptiest first."""
+    is_open = [voucher for voucher in vouchers_of(session, person) if voucher.starts_at <= now < voucher.ends_at]
+    return sorted((one for one in accounts(session, is_open) if one.left <= FEW), key=lambda one: one.left)
 
 
 def _locked(session: Session, voucher_id: str) -> Voucher:
