@@ -81,6 +81,7 @@ class _Server(Spawner):
     gpu: str = ""
     lease: str = ""  # the GPU pool's, where it has a GPU
     _line: ClassVar[Line | None] = None
+    _refused: SpawnFailed | None = None
     _usable: dict[str, Profile]
     _steps: tuple[dict[str, Any], ...] = ()
     _ready = False
@@ -183,11 +184,14 @@ class _Server(Spawner):
     async def run_pre_spawn_hook(self) -> None:
         """What may take long and is no fault of the server's: its time does not run yet."""
         await maybe_future(super().run_pre_spawn_hook())
-        self._steps = ()
+        self._steps, self._refused = (), None
         self.step("profile")
-        await self.choose()
-        if self.profile.gpu != "none":
-            await self._wait_for_gpu()
+        try:
+            await self.choose()
+            if self.profile.gpu != "none":
+                await self._wait_for_gpu()
+        except SpawnFailed as error:
+            self._refused = error  # `start` raises it: of one that is raised here the hub keeps no trace for the person
 
     async def _wait_for_gpu(self) -> None:
         """Stand in the line until the pool gives one. Whoever stops the start leaves it; a hub that ends does not."""
@@ -270,6 +274,8 @@ class _Server(Spawner):
             SpawnFailed: it did not start; what was begun is cleared away.
         """
         self._ready = False
+        if self._refused is not None:
+            raise self._refused
         limit = self.academy.spawner.start_timeout
         try:
             async with asyncio.timeout(limit):

@@ -194,31 +194,28 @@ def _moves(
     for lease in others:
         on[lease.device].append(lease)
 
-    def cost(leaving: Sequence[Live]) -> tuple[float, int, list[int]]:
-        told = [lease.tier for lease in leaving if stays(lease)]
-        return -min(told, default=inf), len(told), [rank[lease.id] for lease in leaving]
-
     moves: dict[str, datetime] = {}
     later = room.copy()
-    for lesson, memory_mb in short:
+    for number, (lesson, memory_mb) in enumerate(short):
         until = max(lesson.starts_at, now + SECOND_WARNING)
         if until >= lesson.ends_at or later.take(lesson.kind, memory_mb):
             continue
-        options: list[list[Live]] = []
-        for device in room.of[lesson.kind]:
-            if device.uuid in room.closed:
-                continue
-            free, leaving = later.free[device.uuid], []
+        ways: list[tuple[tuple[float, float, list[int]], list[Live]]] = []  # what it costs to empty a device so far
+        for device in later.of[lesson.kind]:
+            free, wanted, leaving = later.free[device.uuid], _shares(device, lesson.kind), []
             for lease in on[device.uuid]:
-                if free < _shares(device, lesson.kind) and inside.get(lease.id, until) <= until:
+                if free < wanted and inside.get(lease.id, until) <= until:
                     leaving.append(lease)
                     free += room.held(lease)
-            if free >= _shares(device, lesson.kind) and device.memory_mb >= memory_mb:
-                options.append(leaving)
-        if not options:
+            if free >= wanted and device.memory_mb >= memory_mb and device.uuid not in room.closed:
+                told = [lease.tier for lease in leaving if stays(lease)]
+                places = min(free // wanted, len(short) - number)
+                ways.append(((-min(told, default=inf), len(told) / places, [rank[lease.id] for lease in leaving]), leaving))
+        if not ways:
             room.close(lesson.kind, memory_mb)  # nobody is moved in vain
             continue
-        for lease in (leaving := min(options, key=cost)):
+        _, leaving = min(ways, key=lambda way: way[0])
+        for lease in leaving:
             on[lease.device].remove(lease)
             later.give(lease)
             if lease.ends_at is None or lease.ends_at > until or lease.ends_why == "booked":
@@ -258,9 +255,11 @@ class _Room:
         self.free = {device.uuid: device.shares for device in self.devices.values()}
         self.closed: set[str] = set()  # devices that are to become empty for somebody in front
         self.none: dict[Kind, int] = {}  # kind -> the least memory for which there was nothing
+        self.newest: dict[str, float] = {}  # when a device was last given to somebody who is on it
         for lease in live:
             if lease.device in self.devices:
                 self.free[lease.device] -= self.held(lease)
+                self.newest[lease.device] = max(self.newest.get(lease.device, 0), lease.granted_at.timestamp())
 
     def copy(self) -> _Room:
         room = _Room(self.devices.values())
@@ -287,6 +286,7 @@ class _Room:
         uuid = best[2]
         shares = _shares(self.devices[uuid], kind)
         self.free[uuid] -= shares
+        self.newest[uuid] = inf
         return uuid, shares
 
     def give(self, lease: Live) -> None:
@@ -294,11 +294,12 @@ class _Room:
         self.none.clear()
 
     def close(self, kind: Kind, memory_mb: int) -> None:
-        """Somebody waits for a whole device: where all that suit are cut, the emptiest is left to become empty."""
+        """Somebody waits for a whole device: where all that suit are cut, one gets nobody new. The one whose newest lease is
+        the oldest: however often that is asked, it is empty once everybody is gone who was there at first."""
         if kind == "whole" and all(device.shares > 1 for device in self.of["whole"] if device.memory_mb >= memory_mb):
-            cut = [d for d in self.of["whole"] if d.memory_mb >= memory_mb and d.uuid not in self.closed]
-            if cut:
-                self.closed.add(max(cut, key=lambda device: (self.free[device.uuid], device.uuid)).uuid)
+            open_ = [d.uuid for d in self.of["whole"] if d.memory_mb >= memory_mb and d.uuid not in self.closed]
+            if open_:
+                self.closed.add(min(open_, key=lambda uuid: (self.newest.get(uuid, 0), uuid)))
 
 
 def _shares(device: Device, kind: Kind) -> int:

@@ -279,10 +279,9 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
         [job] = operations.request_grading(session, COURSE, UNIT, "teacher")
     client = docker.from_env()
     mine = {"label": f"academyhub.deployment={group.settings.academy.name}"}
-    running = lambda: client.api.containers(filters=mine)  # noqa: E731
     worker = start_worker(group)
     try:
-        wait_for(running)
+        wait_for(lambda: group.job("slow").state == "running")
         worker.kill()
         worker.wait()
         wait_for(lambda: not client.api.containers(all=True, filters=mine))  # its sandbox went with it
@@ -290,7 +289,7 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
         with group.database.write() as session:
             session.get_one(Job, job.id).claim_expires_at = now() - timedelta(seconds=1)
         worker = start_worker(group)
-        wait_for(running)
+        wait_for(lambda: group.job("slow").attempts == 2)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
         put_back = group.job("slow")
