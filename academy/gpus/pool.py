@@ -79,6 +79,12 @@ def lease_of(session: Session, holder: str) -> Lease | None:
     return session.scalar(select(Lease).where(Lease.holder == holder))
 
 
+def ending(session: Session, login: str) -> list[Lease]:
+    """A person's GPUs that will be taken, the first to go first."""
+    theirs = (Lease.login == login, Lease.holder.is_not(None), Lease.ends_at.is_not(None))
+    return list(session.scalars(select(Lease).where(*theirs).order_by(Lease.ends_at)))
+
+
 def leave(session: Session, holder: str) -> None:
     """Step out of the line."""
     session.execute(delete(Wait).where(Wait.holder == holder))

@@ -13,12 +13,16 @@ from sqlalchemy.orm import Session as Read
 from starlette.concurrency import run_in_threadpool
 
 from academy import profiles
+from academy.database import now
+from academy.gpus import pool
 from academy.i18n import mark
 from academy.messages import AcademyError
 from academy.pages import views, work
 from academy.pages.hubapi import PREFIX, Server, spawn_path
 from academy.pages.render import COMMON_HEADERS, done, feedback_headers
 from academy.pages.visit import Visit, fresh_poll, fresh_visit, poll, visit
+from academy.vouchers import ledger
+from academy.vouchers.records import GPU_HOUR
 from grading.exchange.store import Store
 from grading.records import Feedback, Submission
 
@@ -46,10 +50,14 @@ async def home(visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
 async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbox_name: str = "") -> HTMLResponse:
     given = [e.course for e in visit.person.enrollments if e.role != "student"]
     courses = await visit.read(lambda db: work.courses_of(visit, db))
+    ending, low = await visit.read(lambda db: (pool.ending(db, visit.session.login), ledger.warnings(db, visit.person, now())))
     return visit.page(
         "home.html",
         status,
         courses=courses,
+        ending=ending,
+        low=low,
+        hour=GPU_HOUR,
         wait=work.wait(courses),
         teaching=[views.named_course(visit.settings, course, visit.language) for course in given],
         servers=_servers(visit),

@@ -81,6 +81,7 @@ async def test_an_idle_gpu_is_kept_by_a_click(visitor: Visitor, db: Database, se
     assert (await post(visitor("other"), "/gpus/keep", "other", server="")).status_code == 303  # nothing of theirs
     with db.read() as session:
         assert session.get_one(Lease, lease.id).ends_at
+    assert "Save your work" in (await visitor("mina").get(f"{PREFIX}/")).text
     await post(visitor("mina"), "/gpus/keep", "mina", server="")
     with db.read() as session:
         assert session.get_one(Lease, lease.id).ends_at is None
@@ -161,6 +162,7 @@ async def test_a_voucher_from_its_grant_to_its_statement(
     mine = await visitor("ceo", "ko").get(f"{PREFIX}/vouchers")
     assert "GPU 10.00시간 가운데 1.00시간이 남았어요" in mine.text
     assert "거의 다 씀" in mine.text
+    assert "바우처 NIPA-7: GPU 1.00시간이 남았어요." in (await visitor("ceo", "ko").get(f"{PREFIX}/")).text
     statement = (await visitor("ceo").get(f"{PREFIX}/vouchers/{voucher.id}")).text
     assert "-9.000" in statement
     assert "지원 사업" in statement
