@@ -40,6 +40,7 @@ STAFF_ROLE = "academy-staff"
 COURSE_FOLDER = "/srv/course"  # in a grading server's container
 POLL = 0.05  # seconds between two looks whether the server answers
 INSPECT = 0.5  # seconds between two looks whether it is still alive
+TELL = 0.5  # seconds until a refusal, so that the person's page listens by then
 STOP_GRACE = 5  # seconds from SIGTERM to SIGKILL
 
 STEPS = {
@@ -275,6 +276,7 @@ class _Server(Spawner):
         """
         self._ready = False
         if self._refused is not None:
+            await asyncio.sleep(TELL)  # whoever asks for progress while the hub clears a start away would read "not starting"
             raise self._refused
         limit = self.academy.spawner.start_timeout
         try:
