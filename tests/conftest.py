@@ -205,9 +205,9 @@ def postgres_url(postgres: str) -> str:
     return f"{postgres}/{name}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium (Playwright's Browser)."""
+    """Headless Chromium (Playwright's Browser); of one module, as its event loop would stay in the way of async tests."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
