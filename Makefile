@@ -4,7 +4,7 @@
 BIN := .venv/bin
 JOBS ?= $(shell nproc)
 
-.PHONY: help run test attacks check images bench-spawn bench-exchange bench-grading clean
+.PHONY: help run test attacks check images bench-spawn bench-exchange bench-grading bench-gpus clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench-grading: ## stock nbgrader autograde against ours; submit to score; gates 
 	@setup/tests.sh
 	@$(BIN)/academy images build sandbox
 	$(BIN)/python -m benchmarks.grading
+
+bench-gpus: ## a simulated week against first come, first served; what a decision costs
+	@setup/venv.sh test
+	$(BIN)/python -m benchmarks.gpus
 
 clean: ## remove what was built (data/ stays)
 	rm -rf build .venv

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -315,17 +316,16 @@ class Settings(BaseSettings):
     def secret(self, name: str) -> str:
         """A random secret of this deployment, made on first use in ``data/secrets`` with mode 0600."""
         import secrets
+        import tempfile
 
         path = self.data / "secrets" / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                pass
-            else:
-                with os.fdopen(fd, "w") as file:
-                    file.write(secrets.token_hex(32))
+            with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # of mode 0600
+                file.write(secrets.token_hex(32))
+                file.flush()
+                with suppress(FileExistsError):  # another process was faster
+                    os.link(file.name, path)  # whole or not at all
         return path.read_text().strip()
 
 

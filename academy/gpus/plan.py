@@ -25,7 +25,7 @@ USUAL_STAY = timedelta(hours=1)  # for the forecast: of somebody who is not ther
 ORDER: dict[Kind, int] = {"whole": 0, "slice": 1, "share": 2}  # in which places are laid out, so that wholes find room
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a thousand are made for each decision: frozen ones take four times as long
 class Live:
     """A lease that has not ended."""
 
@@ -43,7 +43,7 @@ class Live:
     likely_end: datetime | None = None  # for the forecast
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Waiting:
     holder: str
     login: str
@@ -169,7 +169,7 @@ def _needs(
                 needs.append((taken[0], one))
         needs += [(lesson, None) for lesson in soon if lesson.starts_at > came_by for _ in range(missing[lesson.id])]
         # Who is there is served before a place is kept for those who are away or have not come yet.
-        needs.sort(key=lambda need: (ORDER[need[0].kind], need[1] is None, not (need[1] and need[1].here), need[0].starts_at))
+        needs.sort(key=lambda need: (ORDER[need[0].kind], not (need[1] and need[1].here), need[0].starts_at))
     return inside, needs
 
 
@@ -200,14 +200,18 @@ def _moves(
         until = max(lesson.starts_at, now + SECOND_WARNING)
         if until >= lesson.ends_at or later.take(lesson.kind, memory_mb):
             continue
-        ways: list[tuple[tuple[float, float, list[int]], list[Live]]] = []  # what it costs to empty a device so far
+        ways: list[tuple[tuple[float, float, list[int]], list[Live]]] = []  # what it costs to make room on a device
         for device in later.of[lesson.kind]:
+            if device.memory_mb < memory_mb or device.uuid in room.closed:
+                continue
             free, wanted, leaving = later.free[device.uuid], _shares(device, lesson.kind), []
             for lease in on[device.uuid]:
-                if free < wanted and inside.get(lease.id, until) <= until:
+                if free >= wanted:
+                    break
+                if inside.get(lease.id, until) <= until:
                     leaving.append(lease)
                     free += room.held(lease)
-            if free >= wanted and device.memory_mb >= memory_mb and device.uuid not in room.closed:
+            if free >= wanted:
                 told = [lease.tier for lease in leaving if stays(lease)]
                 places = min(free // wanted, len(short) - number)
                 ways.append(((-min(told, default=inf), len(told) / places, [rank[lease.id] for lease in leaving]), leaving))

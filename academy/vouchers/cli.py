@@ -1,13 +1,11 @@
-"""``academy vouchers``: grant, look, move, correct. What is once in the ledger stays."""
+"""``academy vouchers`` and ``academy teams``: grant, look, move, correct; what is once in the ledger stays."""
 
 from __future__ import annotations
 
-import csv
-import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -17,27 +15,39 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from academy.database import Database, new_id, now
+from academy.database import Database, now
 from academy.messages import AcademyError
+from academy.people import normal_login
 from academy.settings import Settings, load
-from academy.vouchers import ledger
-from academy.vouchers.records import GPU_HOUR, HolderKind, Member, Team, Voucher
+from academy.vouchers import ledger, statement, teams
+from academy.vouchers.records import GPU_HOUR, HolderKind, Team, Voucher
 
 app = typer.Typer(no_args_is_help=True, help="Vouchers: GPU-hours of people, teams and courses.")
 teams_app = typer.Typer(no_args_is_help=True, help="Teams that share vouchers.")
 
+KINDS: dict[str, HolderKind] = {"person": "person", "team": "team", "course": "course"}
+Number = Annotated[str, typer.Argument(help="The voucher's number.")]
+TeamName = Annotated[str, typer.Argument(help="The team's name.")]
+Login = Annotated[str, typer.Argument(help="Of somebody on the roster.")]
 Reason = Annotated[str, typer.Option(help="Stands in the statement.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 @contextmanager
-def _transaction() -> Iterator[tuple[Settings, Session]]:
+def _database(write: bool = True) -> Iterator[tuple[Settings, Session]]:
     settings = load()
     database = Database(settings.database_url)
     try:
-        with database.write() as session:
+        with database.write() if write else database.read() as session:
             yield settings, session
     finally:
         database.close()
+
+
+def _me() -> str:
+    from academy.cli import actor
+
+    return actor()
 
 
 def _by_number(session: Session, number: str) -> Voucher:
@@ -47,34 +57,28 @@ def _by_number(session: Session, number: str) -> Voucher:
     return found
 
 
-def _day(text: str, settings: Settings, end: bool = False) -> datetime:
-    """A date as the begin of that day in the academy's time zone, or its end."""
+def _day(text: str, settings: Settings) -> datetime:
+    """The begin of a day in the academy's time zone."""
     try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(settings.academy.timezone))
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=ZoneInfo(settings.academy.timezone))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a date such as 2026-12-31") from error
-    return day + timedelta(days=1) if end else day
 
 
 @app.command("list")
 def list_() -> None:
     """Every voucher with what is left, held and used, in GPU-hours."""
     table = Table("number", "holder", "from", "until", "granted", "used", "held", "free")
-    with _transaction() as (settings, session):
+    with _database(write=False) as (settings, session):
         zone = ZoneInfo(settings.academy.timezone)
         for one in ledger.accounts(session, session.scalars(select(Voucher).order_by(Voucher.ends_at))):
             voucher = one.voucher
-            dates = [
-                f"{moment.astimezone(zone):%Y-%m-%d}" for moment in (voucher.starts_at, voucher.ends_at - timedelta(seconds=1))
-            ]
-            hours = [f"{amount / GPU_HOUR:.2f}" for amount in (one.granted, one.used, one.held, one.free)]
-            table.add_row(voucher.number, f"{voucher.holder_kind} {_name(session, voucher)}", *dates, *hours)
+            last = voucher.ends_at - timedelta(seconds=1)
+            days = (f"{moment.astimezone(zone):%Y-%m-%d}" for moment in (voucher.starts_at, last))
+            hours = (f"{amount / GPU_HOUR:.2f}" for amount in (one.granted, one.used, one.held, one.free))
+            name = session.get_one(Team, voucher.holder).name if voucher.holder_kind == "team" else voucher.holder
+            table.add_row(voucher.number, f"{voucher.holder_kind} {name}", *days, *hours)
     Console().print(table)
-
-
-def _name(session: Session, voucher: Voucher) -> str:
-    team = session.get(Team, voucher.holder) if voucher.holder_kind == "team" else None
-    return team.name if team else voucher.holder
 
 
 @app.command()
@@ -88,14 +92,14 @@ def grant(
     reason: Reason,
 ) -> None:
     """Grant GPU-hours from a day to a day."""
-    kinds: dict[str, HolderKind] = {"person": "person", "team": "team", "course": "course"}
-    if kind not in kinds:
+    if kind not in KINDS:
         raise typer.BadParameter("--to takes person, team or course")
-    with _transaction() as (settings, session):
-        if kind == "team":
-            holder = session.scalar(select(Team.id).where(Team.name == holder)) or holder
-        times = (_day(since, settings), _day(until, settings, end=True))
-        ledger.grant(session, number, kinds[kind], holder, hours, *times, getpass.getuser(), reason, now())
+    with _database() as (settings, session):
+        if kind == "course" and not (settings.academy.courses / holder / "course.toml").is_file():
+            raise AcademyError("voucher-no-holder", 404, holder=holder)
+        holder_id = teams.named(session, holder).id if kind == "team" else normal_login(holder) if kind == "person" else holder
+        begin, end = _day(since, settings), _day(until, settings) + timedelta(days=1)
+        ledger.grant(session, number, KINDS[kind], holder_id, hours, begin, end, _me(), reason, now())
     typer.echo(f"{number}: {hours:g} GPU-hours granted.")
 
 
@@ -103,57 +107,95 @@ def grant(
 def transfer(
     source: Annotated[str, typer.Argument(help="Number of the voucher that gives.")],
     target: Annotated[str, typer.Argument(help="Number of the voucher that gets.")],
-    hours: float,
+    hours: Annotated[float, typer.Argument(help="GPU-hours.")],
     reason: Reason,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Move free hours from one voucher to another."""
     if not yes:
         typer.confirm(f"Move {hours:g} GPU-hours from {source} to {target}?", abort=True)
-    with _transaction() as (_, session):
+    with _database() as (_, session):
         pair = [_by_number(session, number).id for number in (source, target)]
-        ledger.transfer(session, pair[0], pair[1], hours, getpass.getuser(), reason, now())
+        ledger.transfer(session, pair[0], pair[1], hours, _me(), reason, now())
+    typer.echo(f"{hours:g} GPU-hours moved from {source} to {target}.")
 
 
 @app.command()
 def correct(
-    number: str,
+    number: Number,
     hours: Annotated[float, typer.Argument(help="To add; after `--`, a negative number takes away.")],
     reason: Reason,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Add hours to a voucher, or take free ones away."""
     if hours < 0 and not yes:
         typer.confirm(f"Take {-hours:g} GPU-hours from {number}?", abort=True)
-    with _transaction() as (_, session):
-        ledger.correct(session, _by_number(session, number).id, hours, getpass.getuser(), reason, now())
+    with _database() as (_, session):
+        ledger.correct(session, _by_number(session, number).id, hours, _me(), reason, now())
+    typer.echo(f"{number}: corrected by {hours:+g} GPU-hours.")
+
+
+@app.command("statement")
+def statement_(
+    number: Number,
+    since: Annotated[str, typer.Option("--from", help="First day; else from the begin.")] = "",
+    until: Annotated[str, typer.Option(help="Last day; else until now.")] = "",
+) -> None:
+    """Every line of a voucher's ledger as CSV."""
+    with _database(write=False) as (settings, session):
+        begin = _day(since, settings) if since else None
+        end = _day(until, settings) + timedelta(days=1) if until else None
+        sys.stdout.write(statement.table(session, [_by_number(session, number)], "", begin, end))
 
 
 @app.command()
-def statement(number: str) -> None:
-    """Every line of a voucher's ledger as CSV."""
-    with _transaction() as (_, session):
-        entries = ledger.statement(session, [_by_number(session, number).id], datetime(2000, 1, 1, tzinfo=UTC), now())
-        writer = csv.writer(sys.stdout)
-        writer.writerow(ledger.COLUMNS)
-        writer.writerows(ledger.row(entry) for entry in entries)
+def expire() -> None:
+    """Close the account of vouchers that have ended; the keeper of the GPU pool does so every minute."""
+    with _database() as (_, session):
+        typer.echo(f"Vouchers that had something left: {ledger.expire(session, now())}")
 
 
 @teams_app.command("list")
 def list_teams() -> None:
     """Every team with its members."""
     table = Table("team", "members", "invited")
-    with _transaction() as (_, session):
+    with _database(write=False) as (_, session):
         for team in session.scalars(select(Team).order_by(Team.name)):
-            members = list(session.scalars(select(Member).where(Member.team_id == team.id).order_by(Member.login)))
-            names = [f"{m.login}{' (lead)' if m.leads else ''}" for m in members if m.joined_at]
-            table.add_row(team.name, ", ".join(names), ", ".join(m.login for m in members if not m.joined_at))
+            members = teams.members(session, team.id)
+            names = [f"{member.login}{' (lead)' if member.leads else ''}" for member in members if member.joined_at]
+            table.add_row(team.name, ", ".join(names), ", ".join(member.login for member in members if not member.joined_at))
     Console().print(table)
 
 
 @teams_app.command("add")
-def add_team(name: str, lead: Annotated[str, typer.Option(help="Login of the one who invites the others.")]) -> None:
-    """Make a team; its lead invites the members on the team's page."""
-    with _transaction() as (_, session):
-        ledger.make_team(session, new_id(), name, lead, getpass.getuser(), now())
-    typer.echo(f"{name}: made.")
+def add_team(name: TeamName, lead: Annotated[str, typer.Option(help="Login of the one who invites the others.")]) -> None:
+    """Make a team; its lead invites the members on the page of vouchers."""
+    with _database() as (_, session):
+        team = teams.make(session, name, normal_login(lead), _me(), now())
+    typer.echo(f"{team.name}: made.")
+
+
+@teams_app.command()
+def invite(name: TeamName, login: Login) -> None:
+    """Invite somebody; they are in the team once they accept on the page of vouchers."""
+    with _database() as (_, session):
+        teams.invite(session, teams.named(session, name).id, normal_login(login), _me(), now())
+    typer.echo(f"{login}: invited.")
+
+
+@teams_app.command()
+def lead(name: TeamName, login: Login) -> None:
+    """Let a member invite and remove others."""
+    with _database() as (_, session):
+        teams.lead(session, teams.named(session, name).id, normal_login(login), _me())
+    typer.echo(f"{login}: leads {name}.")
+
+
+@teams_app.command()
+def remove(name: TeamName, login: Login, yes: Yes = False) -> None:
+    """Take somebody out of a team, or an invitation back."""
+    if not yes:
+        typer.confirm(f"Take {login} out of {name}?", abort=True)
+    with _database() as (_, session):
+        teams.remove(session, teams.named(session, name).id, normal_login(login), _me())
+    typer.echo(f"{login}: removed.")

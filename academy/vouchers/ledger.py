@@ -6,9 +6,11 @@ Use is taken from what is held, which is filled up again from what is free; when
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
@@ -18,9 +20,11 @@ from academy.gpus.records import Lease
 from academy.messages import AcademyError
 from academy.people import Person
 from academy.vouchers.records import GPU_HOUR, Entry, EntryKind, HolderKind, Member, Team, Voucher
+from grading.records import record
 
 HOLD = timedelta(hours=1)  # of use, that a server holds ahead
 LEAST = timedelta(minutes=5)  # of use: with less nothing starts
+MOST = 1_000_000  # GPU-hours in one line
 MS = timedelta(milliseconds=1)
 FEW, LAST = 0.2, 0.05  # of a voucher left: people are told
 POOL = "pool"  # who writes what no person decides
@@ -48,7 +52,13 @@ class Account:
 
     @property
     def left(self) -> float:
+        """Of all that was granted, 0 to 1; what a server holds counts as left."""
         return (self.free + self.held) / self.granted if self.granted else 0.0
+
+    @property
+    def low(self) -> Literal["", "few", "last"]:
+        """Whether people are told how little is left."""
+        return "last" if self.left <= LAST else "few" if self.left <= FEW else ""
 
 
 def grant(
@@ -67,8 +77,8 @@ def grant(
     Raises:
         AcademyError: the number is taken, the times or the hours make no sense, nobody is called so.
     """
-    number, reason = number.strip(), reason.strip()
-    if not number or not reason or not 0 < hours <= 1_000_000 or not (starts_at < ends_at and now < ends_at):
+    number, reason, amount = number.strip(), reason.strip(), _amount(hours)
+    if not 0 < len(number) <= 64 or not reason or amount <= 0 or not (starts_at < ends_at and now < ends_at):
         raise AcademyError("voucher-bad-grant")
     known = {"person": select(Person.login).where(Person.login == holder), "team": select(Team.id).where(Team.id == holder)}
     if kind in known and session.scalar(known[kind]) is None:
@@ -88,7 +98,8 @@ def grant(
     )
     session.add(voucher)
     session.flush()
-    _append(session, voucher.id, "grant", round(hours * GPU_HOUR), now, by, reason)
+    _append(session, voucher.id, "grant", amount, now, by, reason)
+    _record(session, voucher, by, reason, "grant", hours)
     return voucher
 
 
@@ -104,8 +115,11 @@ def vouchers_of(session: Session, person: Person) -> list[Voucher]:
     return list(session.scalars(select(Voucher).where(theirs).order_by(Voucher.ends_at, Voucher.id)))
 
 
-def choose(session: Session, person: Person, now: datetime, voucher_id: str = "") -> Voucher:
+def choose(session: Session, person: Person, now: datetime, voucher_id: str = "", weight: int = 1000) -> Voucher:
     """Who pays for a start: the voucher that is named, else of those with enough the one that ends first.
+
+    Args:
+        weight: thousandths of a GPU that the server costs.
 
     Raises:
         AcademyError: none can; says what is missing and whom to ask.
@@ -119,7 +133,7 @@ def choose(session: Session, person: Person, now: datetime, voucher_id: str = ""
     if not is_open:
         raise AcademyError("voucher-none", 402)
     for voucher in is_open:
-        if free(session, voucher.id) >= _cost(LEAST, 1000):
+        if free(session, voucher.id) >= _cost(LEAST, weight):
             return voucher
     raise AcademyError("voucher-empty", 402, number=is_open[0].number)
 
@@ -130,64 +144,70 @@ def free(session: Session, voucher_id: str) -> int:
 
 
 def accounts(session: Session, vouchers: Iterable[Voucher]) -> list[Account]:
-    """How vouchers stand."""
-    found = []
-    for voucher in vouchers:
-        sums = select(Entry.kind, func.sum(Entry.amount)).where(Entry.voucher_id == voucher.id).group_by(Entry.kind)
-        by_kind = {kind: int(total) for kind, total in session.execute(sums)}
-        granted = by_kind.get("grant", 0) + by_kind.get("transfer", 0) + by_kind.get("correction", 0)
-        # a use is paid out of what is held: it takes nothing from the balance that the hold has not taken before
-        used = -by_kind.get("use", 0)
-        held = -(by_kind.get("hold", 0) + by_kind.get("release", 0))
-        found.append(Account(voucher, granted, sum(by_kind.values()), held, used))
-    return found
+    """How vouchers stand, in their order."""
+    by_id = {voucher.id: voucher for voucher in vouchers}
+    kinds: dict[str, dict[str, int]] = {voucher_id: {} for voucher_id in by_id}
+    sums = select(Entry.voucher_id, Entry.kind, func.sum(Entry.amount)).where(Entry.voucher_id.in_(by_id))
+    for voucher_id, kind, total in session.execute(sums.group_by(Entry.voucher_id, Entry.kind)):
+        kinds[voucher_id][kind] = int(total)
+    return [_account(voucher, kinds[voucher_id]) for voucher_id, voucher in by_id.items()]
+
+
+def _account(voucher: Voucher, sums: Mapping[str, int]) -> Account:
+    granted = sums.get("grant", 0) + sums.get("transfer", 0) + sums.get("correction", 0)
+    held = -(sums.get("hold", 0) + sums.get("release", 0))
+    return Account(voucher, granted, sum(sums.values()), held, -sums.get("use", 0))
 
 
 def hold(session: Session, voucher_id: str, lease_id: str, weight: int, now: datetime) -> int:
     """Put aside what a server will use next; returns how much.
 
     Raises:
-        AcademyError: less than a start needs is left.
+        AcademyError: less than a start needs is left, or the voucher is not open any more.
     """
     voucher = _locked(session, voucher_id)
     amount = min(free(session, voucher_id), _cost(HOLD, weight))
     if amount < _cost(LEAST, weight) or not voucher.starts_at <= now < voucher.ends_at:
-        raise AcademyError("voucher-empty", 402, number=voucher.number)
+        raise AcademyError("voucher-spent", 402)
     _append(session, voucher_id, "hold", -amount, now, POOL, lease=lease_id)
     return amount
 
 
 def charge(session: Session, lease_id: str, until: datetime) -> Standing:
-    """Book what a lease has used since the last time; a clock that goes back books nothing."""
+    """Book what a lease has used since the last time; a clock that goes back books nothing.
+
+    One line says the use, another by how much the hour that is held grew or shrank, if it did.
+    """
     lease = session.get_one(Lease, lease_id)
     assert lease.voucher_id
     voucher = _locked(session, lease.voucher_id)
+    # as the database has it now that nobody else charges: the server may have ended meanwhile
+    released_at = session.scalar(select(Lease.released_at).where(Lease.id == lease_id))
     held, used, last = _of_lease(session, lease)
-    began = max(last or lease.granted_at, lease.granted_at)
+    until = max(min(until, released_at or until), last or lease.granted_at, lease.granted_at)
     # in whole, from the start: rounding never adds up
-    owed = max(0, _cost(max(until, began) - lease.granted_at, lease.weight) - used)
-    available = free(session, lease.voucher_id) if until < voucher.ends_at else 0
-    paid = min(owed, held + available)
+    owed = max(0, _cost(until - lease.granted_at, lease.weight) - used)
+    owed_before_end = max(0, _cost(min(until, voucher.ends_at) - lease.granted_at, lease.weight) - used)
+    [before] = accounts(session, [voucher])
+    available = before.free
+    more = min(available, max(0, owed_before_end - held))  # after the voucher's end only what is held pays
+    paid = min(owed, held + more)
+    rest, left = held + more - paid, held + available - paid
+    ahead = _cost(HOLD, lease.weight) if released_at is None and until < voucher.ends_at else 0
+    new = max(rest, min(ahead, left))
+    if new != held:
+        _append(session, voucher.id, "hold" if new > held else "release", held - new, until, POOL, lease=lease_id)
     if paid:
-        if paid > held:
-            _append(session, voucher.id, "hold", -(paid - held), until, POOL, lease=lease_id)
-            held, available = paid, available - (paid - held)
-        _append(session, voucher.id, "release", paid, until, POOL, lease=lease_id)
-        _append(session, voucher.id, "use", -paid, max(until, began), POOL, lease=lease_id)
-        held -= paid
-    top = min(max(0, _cost(HOLD, lease.weight) - held), available)
-    if top > 0:
-        _append(session, voucher.id, "hold", -top, until, POOL, lease=lease_id)
-        held, available = held + top, available - top
-    [account] = accounts(session, [voucher])
+        _append(session, voucher.id, "use", -paid, until, POOL, lease=lease_id)
+    after = replace(before, free=left - new, held=before.held + new - held, used=before.used + paid)
     empty_at = None
-    if lease.weight and held == 0:  # as many milliseconds as were paid, from the start
+    if lease.weight and not new:  # as many milliseconds as are paid, from the start
         empty_at = min(until, lease.granted_at + (used + paid) // lease.weight * MS)
-    return Standing(account.free, held, account.left, empty_at)
+    return Standing(after.free, new, after.left, empty_at)
 
 
 def finish(session: Session, lease_id: str, at: datetime) -> None:
-    """The last charge of a lease, and back with what it still holds."""
+    """The last charge of a lease, up to its release where that is known, and back with what it still holds."""
     lease = session.get_one(Lease, lease_id)
     assert lease.voucher_id
     charge(session, lease_id, at)
@@ -198,95 +218,65 @@ def finish(session: Session, lease_id: str, at: datetime) -> None:
 
 def expire(session: Session, now: datetime) -> int:
     """What ended vouchers have left, and no server holds any more, is gone. Returns how many had some."""
-    count = 0
-    for voucher in session.scalars(select(Voucher).where(Voucher.ends_at <= now)):
-        left = free(session, _locked(session, voucher.id).id)
-        if left > 0:
-            _append(session, voucher.id, "expiry", -left, now, POOL)
-            count += 1
-    return count
+    ended = select(Voucher.id).join(Entry, Entry.voucher_id == Voucher.id).where(Voucher.ends_at <= now)
+    some = list(session.scalars(ended.group_by(Voucher.id).having(func.sum(Entry.amount) > 0).order_by(Voucher.id)))
+    for voucher_id in some:
+        left = free(session, _locked(session, voucher_id).id)
+        if left:
+            _append(session, voucher_id, "expiry", -left, now, POOL)
+    return len(some)
 
 
 def transfer(session: Session, source: str, target: str, hours: float, by: str, reason: str, now: datetime) -> None:
     """
     Raises:
-        AcademyError: that much is not free, the vouchers are one, or there is no reason.
+        AcademyError: that much is not free, the vouchers are one, the second has ended, or there is no reason.
     """
-    amount = round(hours * GPU_HOUR)
-    for voucher_id in sorted({source, target}):  # always in one order: two transfers cannot wait for each other
-        _locked(session, voucher_id)
+    amount = _amount(hours)
+    found = {one: _locked(session, one) for one in sorted({source, target})}  # in one order: no two wait for each other
     if amount <= 0 or source == target or not reason.strip():
-        raise AcademyError("voucher-bad-grant")
-    if amount > free(session, source):
-        raise AcademyError("voucher-not-enough", 409, hours=f"{free(session, source) / GPU_HOUR:.2f}")
+        raise AcademyError("voucher-bad-change")
+    _take(session, found[source], amount)
+    _give(found[target], now)
     _append(session, source, "transfer", -amount, now, by, reason)
     _append(session, target, "transfer", amount, now, by, reason)
+    for voucher in found.values():
+        _record(session, voucher, by, reason, "transfer", hours if voucher.id == target else -hours)
 
 
 def correct(session: Session, voucher_id: str, hours: float, by: str, reason: str, now: datetime) -> None:
     """Add hours, or take away what is free.
 
     Raises:
-        AcademyError: that much is not free, or there is no reason.
+        AcademyError: that much is not free, the voucher has ended, or there is no reason.
     """
-    amount, left = round(hours * GPU_HOUR), free(session, _locked(session, voucher_id).id)
+    amount, voucher = _amount(hours), _locked(session, voucher_id)
     if not amount or not reason.strip():
-        raise AcademyError("voucher-bad-grant")
-    if left + amount < 0:
-        raise AcademyError("voucher-not-enough", 409, hours=f"{left / GPU_HOUR:.2f}")
+        raise AcademyError("voucher-bad-change")
+    if amount < 0:
+        _take(session, voucher, -amount)
+    else:
+        _give(voucher, now)
     _append(session, voucher_id, "correction", amount, now, by, reason)
+    _record(session, voucher, by, reason, "correction", hours)
 
 
-def statement(session: Session, vouchers: Sequence[str], since: datetime, until: datetime) -> list[Entry]:
-    """The lines of some vouchers in a time, oldest first."""
-    wanted = select(Entry).where(Entry.voucher_id.in_(vouchers), Entry.at >= since, Entry.at < until)
-    return list(session.scalars(wanted.order_by(Entry.at, Entry.id)))
+def _take(session: Session, voucher: Voucher, amount: int) -> None:
+    left = free(session, voucher.id)
+    if amount > left:
+        raise AcademyError("voucher-not-enough", 409, hours=f"{left / GPU_HOUR:.2f}")
 
 
-COLUMNS = ("at", "kind", "gpu_hours", "amount", "lease", "by", "reason")
-
-
-def row(entry: Entry) -> tuple[str | int, ...]:
-    """A line of the ledger for a CSV; ``amount`` is exact (GPU_HOUR is one GPU for an hour)."""
-    hours = f"{entry.amount / GPU_HOUR:.6f}"
-    return (entry.at.isoformat(), entry.kind, hours, entry.amount, entry.lease_id or "", entry.by, entry.reason)
-
-
-def make_team(session: Session, team_id: str, name: str, lead: str, by: str, now: datetime) -> Team:
-    """
-    Raises:
-        AcademyError: the name is empty or taken, or the lead is not on the roster.
-    """
-    name = " ".join(name.split())
-    if not name or session.scalar(select(Team.id).where(Team.name == name)):
-        raise AcademyError("team-name-taken", 409, name=name)
-    if session.get(Person, lead) is None:
-        raise AcademyError("voucher-no-holder", 404, holder=lead)
-    team = Team(id=team_id, name=name, made_by=by, made_at=now)
-    session.add(team)
-    session.flush()
-    session.add(Member(team_id=team.id, login=lead, leads=True, invited_by=by, invited_at=now, joined_at=now))
-    session.flush()
-    return team
-
-
-def invite(session: Session, team_id: str, login: str, by: str, now: datetime) -> None:
-    """A lead asks somebody into the team; they are in it once they accept.
-
-    Raises:
-        AcademyError: they are not on the roster.
-    """
-    if session.get(Person, login) is None:
-        raise AcademyError("voucher-no-holder", 404, holder=login)
-    if session.get(Member, (team_id, login)) is None:
-        session.add(Member(team_id=team_id, login=login, invited_by=by, invited_at=now))
-        session.flush()
+def _give(voucher: Voucher, now: datetime) -> None:
+    """What an ended voucher gets would be gone at once."""
+    if voucher.ends_at <= now:
+        raise AcademyError("voucher-over", 409, number=voucher.number)
 
 
 def warnings(session: Session, person: Person, now: datetime) -> list[Account]:
     """The open vouchers of which a fifth or less is left, the emptiest first."""
     is_open = [voucher for voucher in vouchers_of(session, person) if voucher.starts_at <= now < voucher.ends_at]
-    return sorted((one for one in accounts(session, is_open) if one.left <= FEW), key=lambda one: one.left)
+    return sorted((one for one in accounts(session, is_open) if one.low), key=lambda one: one.left)
 
 
 def _locked(session: Session, voucher_id: str) -> Voucher:
@@ -305,6 +295,17 @@ def _of_lease(session: Session, lease: Lease) -> tuple[int, int, datetime | None
 
 def _cost(time: timedelta, weight: int) -> int:
     return time // MS * weight
+
+
+def _amount(hours: float) -> int:
+    """In the ledger's unit; 0 for what is no sensible number."""
+    return round(hours * GPU_HOUR) if math.isfinite(hours) and abs(hours) <= MOST else 0
+
+
+def _record(session: Session, voucher: Voucher, by: str, reason: str, what: str, hours: float) -> None:
+    """A line of the academy's history, and of the course's whose voucher it is."""
+    course, login = (voucher.holder if voucher.holder_kind == kind else "" for kind in ("course", "person"))
+    record(session, by, "voucher", course, login=login, number=voucher.number, reason=reason.strip(), what=what, hours=hours)
 
 
 def _append(

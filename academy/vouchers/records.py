@@ -63,8 +63,8 @@ class Entry(Base):
 
     __tablename__ = "voucher_entries"
     __table_args__ = (
-        Index("ix_voucher_entries_voucher", "voucher_id", "id"),
-        Index("ix_voucher_entries_lease", "lease_id", "id"),
+        Index("ix_voucher_entries_voucher", "voucher_id", "kind", "amount"),
+        Index("ix_voucher_entries_lease", "lease_id", "kind"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)

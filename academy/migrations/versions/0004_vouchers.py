@@ -59,8 +59,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["voucher_id"], ["vouchers.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_voucher_entries_voucher", "voucher_entries", ["voucher_id", "id"])
-    op.create_index("ix_voucher_entries_lease", "voucher_entries", ["lease_id", "id"])
+    op.create_index("ix_voucher_entries_voucher", "voucher_entries", ["voucher_id", "kind", "amount"])
+    op.create_index("ix_voucher_entries_lease", "voucher_entries", ["lease_id", "kind"])
     for statement in GUARDS[op.get_bind().dialect.name]:
         op.execute(statement)
 
@@ -75,7 +75,7 @@ GUARDS = {
     "postgresql": [
         "CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION 'the ledger is append-only'; END $$",
-        "CREATE TRIGGER voucher_entries_guard BEFORE UPDATE OR DELETE ON voucher_entries "
-        "FOR EACH ROW EXECUTE FUNCTION ledger_is_append_only()",
+        "CREATE TRIGGER voucher_entries_guard BEFORE UPDATE OR DELETE OR TRUNCATE ON voucher_entries "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only()",
     ],
 }
