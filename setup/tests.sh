@@ -15,6 +15,8 @@ need docker docker.io
 need iptables iptables
 need debootstrap debootstrap
 need ssh openssh-client
+need cc gcc
+need /usr/include/stdio.h libc6-dev
 need chromium chromium
 need /usr/share/fonts/truetype/nanum/NanumGothic.ttf fonts-nanum
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"

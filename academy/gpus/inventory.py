@@ -69,16 +69,22 @@ def sample(wanted: Sequence[Device]) -> dict[str, Sample]:
     return found
 
 
-def busy(device: Device) -> dict[int, int]:
-    """Host PID -> percent of the device's processors since the last call; empty where the driver does not tell."""
+def busy(wanted: Sequence[Device]) -> dict[str, dict[int, int]]:
+    """UUID -> host PID -> percent of the device's processors since the last call; slices and some drivers tell none."""
+    uuids = {device.uuid for device in wanted}
+    found: dict[str, dict[int, int]] = {}
     for uuid, handle, _ in _handles():
-        if uuid == device.uuid:
+        if uuid in uuids:
             nvml = _nvml()
-            with suppress(nvml.NVMLError):
+            try:
                 used = nvml.nvmlDeviceGetProcessUtilization(handle, _seen.get(uuid, 0))
-                _seen[uuid] = max([_seen.get(uuid, 0), *(one.timeStamp for one in used)])
-                return {one.pid: max(one.smUtil, 0) for one in used}
-    return {}
+            except nvml.NVMLError as error:
+                if error.value in (nvml.NVML_ERROR_NOT_FOUND, nvml.NVML_SUCCESS):  # nobody has used it since
+                    found[uuid] = {}
+                continue
+            _seen[uuid] = max([_seen.get(uuid, 0), *(one.timeStamp for one in used)])
+            found[uuid] = {one.pid: one.smUtil for one in used if one.smUtil <= 100}  # more: the driver does not know
+    return found
 
 
 def container_of(pid: int) -> str:

@@ -45,7 +45,8 @@ class Watch:
         self.settings, self.database = settings, database
         token = settings.secret("pool-token")
         self.hub = httpx.Client(base_url=hub_api_url(settings), headers={"Authorization": f"token {token}"}, timeout=10)
-        self.minute = datetime.min.replace(tzinfo=now().tzinfo)
+        self.minute = self.looked_at = datetime.min.replace(tzinfo=now().tzinfo)
+        self.worked: dict[int, float] = {}  # PID on a device that tells no use -> seconds of CPU
 
     def look(self) -> None:
         devices, at = inventory.devices(self.settings), now()
@@ -110,18 +111,20 @@ class Watch:
 
     def idle(self, session: Session, devices: Sequence[Device], at: datetime) -> None:
         """Who uses their GPU, by its processes; who has not for long is told, then has to go."""
-        samples = inventory.sample(devices)
-        percent = self.settings.gpus.idle_percent
+        samples, used = inventory.sample(devices), inventory.busy(devices)
+        percent, worked = self.settings.gpus.idle_percent, dict[int, float]()
         for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None), Lease.purpose == "server")):
             sample, profile = samples.get(lease.device), self.settings.profiles.get(lease.profile)
             if sample is None or profile is None or not lease.container:
                 continue  # nobody can say whether it works: it is left alone
-            alone = lease.shares == lease.of_shares
-            if alone and sample.utilisation is not None:
-                busy = sample.utilisation > percent
-            else:
-                device = next(device for device in devices if device.uuid == lease.device)
-                busy = any(used > percent and self.belongs(pid, lease) for pid, used in inventory.busy(device).items())
+            theirs = [pid for pid in {*sample.processes, *used.get(lease.device, ())} if self.belongs(pid, lease)]
+            busy = any(used.get(lease.device, {}).get(pid, 0) > percent for pid in theirs)
+            if lease.shares == lease.of_shares and sample.utilisation is not None:
+                busy |= sample.utilisation > percent
+            elif lease.device not in used:  # the driver does not tell: then whether they have worked at all
+                worked |= {pid: _cpu_seconds(pid) for pid in theirs}
+                spent = sum(worked[pid] - self.worked.get(pid, 0.0) for pid in theirs)
+                busy |= spent > (at - self.looked_at).total_seconds() * percent / 100
             if busy:
                 lease.busy_at = at
                 if lease.ends_why == "idle":
@@ -130,6 +133,7 @@ class Watch:
                 since = at - (lease.busy_at or lease.granted_at)
                 if since > timedelta(minutes=profile.idle_minutes):
                     lease.ends_at, lease.ends_why = at + timedelta(minutes=self.settings.gpus.idle_grace_minutes), "idle"
+        self.worked, self.looked_at = worked, at
 
     def belongs(self, pid: int, lease: Lease) -> bool:
         """Whether a process runs in the lease's server."""
@@ -184,6 +188,13 @@ class Watch:
             return
         if reply.status_code >= 400:
             log.warning("The hub refuses %s %s: %s", method, path, reply.text[:300])
+
+
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(psutil.Error):
+        times = psutil.Process(pid).cpu_times()
+        return times.user + times.system
+    return 0.0
 
 
 def _containers(settings: Settings) -> dict[str, dict[str, Any]]:
