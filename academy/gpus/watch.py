@@ -151,10 +151,15 @@ class Watch:
         grace = timedelta(minutes=self.settings.gpus.voucher_grace_minutes)
         for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None), Lease.voucher_id.is_not(None))):
             standing = ledger.charge(session, lease.id, at)
-            if standing.empty_at and lease.ends_why != "voucher":
-                until = standing.empty_at + grace
-                if lease.ends_at is None or until < lease.ends_at:
+            empty_at = standing.empty_at
+            if lease.weight and not standing.free:  # so that it ends on time, not at the charge after
+                empty_at = empty_at or at + standing.held // lease.weight * ledger.MS
+            if empty_at and empty_at <= at + 2 * MINUTE:
+                until = empty_at + grace
+                if lease.ends_at is None or lease.ends_why == "voucher" or until < lease.ends_at:
                     lease.ends_at, lease.ends_why = until, "voucher"
+            elif lease.ends_why == "voucher":  # there is more on it again
+                lease.ends_at, lease.ends_why = None, ""
         ledger.expire(session, at)
 
     def early(self, session: Session, at: datetime) -> list[tuple[str, str, str, str | None]]:

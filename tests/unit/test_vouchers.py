@@ -561,3 +561,30 @@ def test_the_commands_do_what_the_pages_do(config: Callable[..., Settings], tmp_
         assert recorded == ["made", "invited", "removed", *["grant"] * 3, *["transfer"] * 2, "correction", "correction"]
         assert session.scalars(select(Member.login)).all() == ["ada"]
     database.close()
+
+
+def test_the_keeper_ends_a_server_when_its_voucher_is_empty_and_lets_it_be_when_hours_come(
+    db: Database, config: Callable[..., Settings]
+) -> None:
+    from academy.gpus.watch import Watch
+
+    watch = Watch(config(gpus={"voucher_grace_minutes": 5}), db)
+
+    def look(minutes: float) -> tuple[str, datetime | None]:
+        with db.write() as session:
+            watch.every_minute(session, [], T0 + minutes * MINUTE)
+            one = session.get_one(Lease, "l1")
+            return one.ends_why, one.ends_at
+
+    with db.write() as session:
+        voucher = grant(session, hours=1).id
+        lease(session, session.get_one(Voucher, voucher))
+    assert look(57) == ("", None)
+    assert look(58.5) == ("voucher", T0 + 65 * MINUTE)  # before it is empty: to the second
+    assert look(60.2) == ("voucher", T0 + 65 * MINUTE)
+    with db.write() as session:
+        ledger.correct(session, voucher, 2, "op", "more", T0 + 61 * MINUTE)
+    assert look(62) == ("", None)
+    with db.read() as session:
+        [account] = ledger.accounts(session, session.scalars(select(Voucher)))
+        assert account.used == GPU_HOUR * 62 // 60
