@@ -61,7 +61,6 @@ class Hand:
         self.scratch = folder / f"{name}-tmp"
         self.scratch.mkdir()
         self.pids: list[int] = []
-        self.start()
 
     def start(self) -> None:
         environment = {**os.environ, "ACADEMY_CONFIG": str(self.group.config), "TMPDIR": str(self.scratch)}
@@ -70,8 +69,9 @@ class Hand:
         self.pids.append(self.process.pid)
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self.pids:
+            self.process.kill()
+            self.process.wait()
 
     def stop(self) -> None:
         self.process.terminate()
@@ -101,7 +101,7 @@ def test_every_submission_is_graded_once_while_workers_are_killed(tmp_path: Path
             operations.request_grading(session, COURSE, UNIT, "teacher")
         began = time.monotonic()
         with hands(group, tmp_path) as both:
-            kills = kill_until_done(group, both[1])
+            kills = kill_until_done(group, *both)
             seconds = time.monotonic() - began
             for hand in both:
                 hand.stop()
@@ -142,23 +142,27 @@ def packed(group: Class, changes: dict[str, Any]) -> bytes:
     return content
 
 
-def kill_until_done(group: Class, mortal: Hand) -> list[float]:
+def kill_until_done(group: Class, steady: Hand, mortal: Hand) -> list[float]:
     """Kill one worker again and again, start it again, until nothing is left to do; the moments of the kills.
 
-    Mostly a moment after it took a submission, so that the kill hits one however fast grading is; sometimes at any moment.
+    Twice right after it took a submission, while it is alone, so that kills hit one however fast grading is; then at any moment.
     """
     rng = random.Random()
+    mortal.start()
     began = time.monotonic()
     deadline, armed = began + 60 + SUBMISSIONS * SECONDS_EACH, None
     kills: list[float] = []
     while left(group):
         assert time.monotonic() < deadline, f"not done in time, killed at {kills}:\n{mortal.log.read_text()[-3000:]}"
-        if armed is None and len(kills) < KILLS and (holds_job(group, mortal) or rng.random() < 0.005):
-            armed = time.monotonic() + rng.choice([rng.uniform(0, 0.3), rng.uniform(0, 2), rng.uniform(0, 12)])
+        if armed is None and len(kills) < KILLS and (holds_job(group, mortal) or (steady.pids and rng.random() < 0.005)):
+            late = rng.choice([0.3, 2, 12]) if steady.pids else 0.1
+            armed = time.monotonic() + rng.uniform(0, late)
         if armed is not None and time.monotonic() > armed:
             mortal.kill()
             kills.append(round(time.monotonic() - began, 1))
             mortal.start()
+            if len(kills) == 2:
+                steady.start()
             armed = None
         time.sleep(0.05)
     return kills

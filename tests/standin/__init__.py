@@ -7,8 +7,12 @@ nothing about CUDA, real drivers' figures and delays, MIG's partitions or the me
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from collections.abc import Iterable
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -37,3 +41,49 @@ class Driver:
 def gpus(uuids: Iterable[str], percent: int = 0) -> list[str]:
     """Lines of as many H100s."""
     return [f"gpu {uuid} H100 81920 512 {percent}" for uuid in uuids]
+
+
+@contextmanager
+def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
+    """A Docker Engine of its own whose runtime ``nvidia`` gives out stand-ins of GPUs; the value is for DOCKER_HOST.
+
+    Beside the machine's own, so that nobody's settings change. It leaves the firewall to that one, takes addresses that the
+    other does not give out, and leaves no network behind.
+
+    Args:
+        images: tags to copy from the machine's engine.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="academy-engine-"))  # short: paths of sockets lie in it
+    shutil.copy(HERE / "runtime.py", folder / "nvidia")
+    (folder / "gpus").write_text("\n".join(uuids))
+    host = f"unix://{folder}/socket"
+    paths = [f"--{name}={folder}/{name}" for name in ("data-root", "exec-root", "pidfile")]
+    apart = [
+        "--bridge=none",
+        "--iptables=false",
+        "--ip-masq=false",
+        "--containerd-namespace=x",
+        "--containerd-plugins-namespace=y",
+        "--default-address-pool=base=10.213.0.0/16,size=24",
+    ]
+    with (folder / "log").open("wb") as log:
+        command = ["dockerd", "--host", host, *paths, *apart, f"--add-runtime=nvidia={folder}/nvidia"]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    environment = {**os.environ, "DOCKER_HOST": host}
+    try:
+        deadline = time.monotonic() + 60
+        while subprocess.run(["docker", "info"], env=environment, capture_output=True).returncode:
+            assert process.poll() is None, (folder / "log").read_text()[-3000:]
+            assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
+            time.sleep(0.2)
+        with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
+            subprocess.run(["docker", "load", "--quiet"], env=environment, stdin=saved.stdout, check=True, capture_output=True)
+        yield host
+    finally:
+        for kind in ("container", "network"):  # a bridge outlives its engine
+            listed = ["docker", kind, "ls", "--quiet", *(["--all"] if kind == "container" else ["--filter=type=custom"])]
+            found = subprocess.run(listed, env=environment, capture_output=True, text=True).stdout.split()
+            subprocess.run(["docker", kind, "rm", *(["--force"] if kind == "container" else []), *found], env=environment)
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
