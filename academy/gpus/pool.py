@@ -155,6 +155,8 @@ def release(session: Session, lease_id: str, why: str, now: datetime) -> bool:
     lease = session.get(Lease, lease_id, with_for_update=True)
     if lease is None or lease.released_at is not None:
         return False
+    if lease.ends_at and lease.ends_at <= now:
+        why = lease.ends_why  # whoever stopped it, that is the reason
     lease.holder, lease.released_at, lease.released_why = None, max(now, lease.granted_at), why
     session.execute(delete(Held).where(Held.lease_id == lease_id))
     if lease.voucher_id:

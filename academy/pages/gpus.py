@@ -35,7 +35,7 @@ router = APIRouter(prefix="/gpus")
 
 BOOKED = mark("A lesson has booked this GPU.")
 IDLE = mark("This GPU has done nothing for a while.")
-USED_UP = mark("The voucher is used up.")
+USED_UP = mark("The voucher is running out.")
 UNTIL = mark("until %(time)s")
 SAVE = mark("Save your work: this server stops at %(time)s.")
 WAIT = 5000  # milliseconds between two looks

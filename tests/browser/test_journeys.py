@@ -60,10 +60,11 @@ class Running:
     password: str
     config: Path
     output: Path
+    operator: str = ""  # the operator's password
 
 
-def _start(folder: Path, backend: str) -> Iterator[Running]:
-    config = write_config(folder, spawner={"backend": backend}, grading={"backend": backend})
+def start(folder: Path, backend: str, **sections: dict[str, Any]) -> Iterator[Running]:
+    config = write_config(folder, spawner={"backend": backend}, grading={"backend": backend}, **sections)
     output = folder / "output.txt"
     environment = {**os.environ, "ACADEMY_CONFIG": str(config), "COLUMNS": "200"}
     with output.open("wb") as file:
@@ -80,7 +81,9 @@ def _start(folder: Path, backend: str) -> Iterator[Running]:
         url = re.search(r"http://127\.0\.0\.1:\d+", said)
         assert password, said
         assert url, said
-        yield Running(url[0], password[1], config, output)
+        operator = re.search(r"operator\s+(\S+)$", said, re.M)
+        assert operator, said
+        yield Running(url[0], password[1], config, output, operator[1])
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -94,12 +97,12 @@ def _start(folder: Path, backend: str) -> Iterator[Running]:
 
 @pytest.fixture(scope="module")
 def in_containers(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    yield from _start(tmp_path_factory.mktemp("docker"), "docker")
+    yield from start(tmp_path_factory.mktemp("docker"), "docker")
 
 
 @pytest.fixture(scope="module")
 def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    yield from _start(tmp_path_factory.mktemp("local"), "local")
+    yield from start(tmp_path_factory.mktemp("local"), "local")
 
 
 class Visitor:
@@ -112,7 +115,7 @@ class Visitor:
         self.page.set_default_timeout(90_000)
         self.page.goto(academy.url)
         self.page.fill("input[name=username]", login)
-        self.page.fill("input[name=password]", academy.password)
+        self.page.fill("input[name=password]", academy.operator if login == "operator" else academy.password)
         self.page.press("input[name=password]", "Enter")
         self.page.wait_for_url(re.compile("/services/academy/"))
         self.page.click(f".a-languages >> text={WORDS[language]['language']}")

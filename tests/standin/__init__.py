@@ -83,7 +83,8 @@ def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
         for kind in ("container", "network"):  # a bridge outlives its engine
             listed = ["docker", kind, "ls", "--quiet", *(["--all"] if kind == "container" else ["--filter=type=custom"])]
             found = subprocess.run(listed, env=environment, capture_output=True, text=True).stdout.split()
-            subprocess.run(["docker", kind, "rm", *(["--force"] if kind == "container" else []), *found], env=environment)
+            if found:
+                subprocess.run(["docker", kind, "rm", *(["--force"] if kind == "container" else []), *found], env=environment)
         process.terminate()
         process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
