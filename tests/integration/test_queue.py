@@ -145,7 +145,7 @@ def packed(group: Class, changes: dict[str, Any]) -> bytes:
 def kill_until_done(group: Class, steady: Hand, mortal: Hand) -> list[float]:
     """Kill one worker again and again, start it again, until nothing is left to do; the moments of the kills.
 
-    Twice right after it took a submission, while it is alone, so that kills hit one however fast grading is; then at any moment.
+    Twice after it took a submission, while it is alone, so that kills hit one however fast grading is; later at any moment.
     """
     rng = random.Random()
     mortal.start()
