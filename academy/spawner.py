@@ -465,17 +465,8 @@ class AcademySpawner(_Server, DockerSpawner):
         return await asyncio.wrap_future(self.executor.submit(function, *args))
 
     def _ask_for_gpu(self, engine: dict[str, Any]) -> None:
-        """The device that the lease names and no other: by CDI where the engine knows it so, else by NVIDIA's runtime, which
-        reads NVIDIA_VISIBLE_DEVICES, else by a device request."""
-        cdi, asked = f"nvidia.com/gpu={self.gpu}", dict[str, Any]()
-        if cdi in {device.get("ID") for device in engine.get("DiscoveredDevices") or ()}:
-            asked["device_requests"] = [docker.types.DeviceRequest(driver="cdi", device_ids=[cdi])]
-        elif "nvidia" in (engine.get("Runtimes") or ()):
-            asked["runtime"] = "nvidia"
-        else:
-            gpu = docker.types.DeviceRequest(driver="", device_ids=[self.gpu], capabilities=[["gpu"]])
-            asked["device_requests"] = [gpu]
-        self.extra_host_config = {**self.extra_host_config, **asked}
+        """The device that the lease names and no other."""
+        self.extra_host_config = {**self.extra_host_config, **inventory.asked(engine, self.gpu)}
         labels = {**self.extra_create_kwargs["labels"], LABEL: self.lease, "academyhub.gpu": self.gpu}
         self.extra_create_kwargs = {"labels": labels}
 

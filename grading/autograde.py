@@ -86,6 +86,7 @@ class Run:
     language: str
     source: Path | None = None  # the instructor's folder of the unit
     tell: Callable[[str], None] = lambda _: None  # gets each phase as it begins
+    gpu: str = ""  # UUID of the device that it has to itself
     seconds: float = 0.0
     outcomes: list[str] = field(default_factory=list)
     flags: list[str] = field(default_factory=list)
@@ -204,11 +205,13 @@ def grade(
     language: str = "",
     received_at: str = "",
     due_at: str = "",
+    gpu: str = "",
 ) -> dict[str, Any]:
     """Autograde ``submitted/LOGIN/UNIT`` into the gradebook.
 
     Args:
         received_at, due_at: ISO 8601, for the course's late policy; the due date is the student's own.
+        gpu: UUID of the device that the run has to itself.
 
     Returns ``score``, ``max_score``, ``needs_manual``; ``seconds`` in the sandboxes and their ``outcomes``; ``flags`` for
     staff, ``repairs`` for the student, ``gates`` (measured figures), ``phases`` (name -> seconds).
@@ -225,7 +228,7 @@ def grade(
             check_notebook(path)
         book.update_or_create_student(login, **({"first_name": name} if name else {}))
     source = settings.course_folder(course) / "source" / unit
-    run = Run(settings, language or settings.academy.language, source if source.is_dir() else None, _tell)
+    run = Run(settings, language or settings.academy.language, source if source.is_dir() else None, _tell, gpu=gpu)
     if received_at and due_at:
         policy = catalogue.late_policy(settings, course)
         moments = datetime.fromisoformat(received_at), datetime.fromisoformat(due_at)
@@ -371,7 +374,8 @@ class SandboxExecute(NbGraderPreprocessor):
         run = _run.get()
         folder, name = Path(resources["metadata"]["path"]), f"{resources['nbgrader']['notebook']}.ipynb"
         try:
-            result = supervisor.run(run.settings, folder, name, run.language, source=run.source, slot=_slot, tell=run.tell)
+            more: dict[str, Any] = {"slot": _slot, "tell": run.tell, "gpu": run.gpu}
+            result = supervisor.run(run.settings, folder, name, run.language, source=run.source, **more)
         except AcademyError as error:
             run.error = error
             raise

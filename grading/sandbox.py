@@ -40,23 +40,25 @@ class BoxLost(Exception):
 
 
 @contextlib.contextmanager
-def box(settings: Settings, side: Side, slot: int = 0) -> Iterator[Box]:
+def box(settings: Settings, side: Side, slot: int = 0, gpu: str = "") -> Iterator[Box]:
     """A warm box for one run; it is kept for the next one unless something may be left in it.
 
     Args:
         slot: which of the supervisors of this worker asks; each has boxes, and where there are enough a CPU, of its own.
+        gpu: UUID of a device for this run; the box that has it ends with the run.
 
     Raises:
         AcademyError: it cannot be started (image missing, Docker down).
     """
     found = _boxes.get((side, slot))
-    if found is None or found.deployment != settings.academy.name or found.worn:
+    if found is None or found.deployment != settings.academy.name or found.worn or gpu:
         drop(side, slot)
-        found = _boxes[side, slot] = _Container(settings, slot) if settings.grading_docker else _Process(settings)
+        made = _Container(settings, slot, gpu) if settings.grading_docker else _Process(settings, gpu)
+        found = _boxes[side, slot] = made
     clean = False
     try:
         yield found
-        clean = found.clean and settings.grading.isolation == "shared"
+        clean = found.clean and not gpu and settings.grading.isolation == "shared"
     finally:
         if not clean:
             drop(side, slot)
@@ -159,24 +161,25 @@ class Box:
         return ""
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, gpu: str) -> dict[str, str]:
     threads = str(max(1, math.ceil(settings.grading.cpus)))
     return {
         "LANG": "C.UTF-8",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        "NVIDIA_VISIBLE_DEVICES": "void",
+        "NVIDIA_VISIBLE_DEVICES": gpu or "void",
     }
 
 
 class _Container(Box):
     """A container of the sandbox image: nothing in it can be written but small file systems in memory."""
 
-    def __init__(self, settings: Settings, slot: int) -> None:
+    def __init__(self, settings: Settings, slot: int, gpu: str) -> None:
         import docker
 
         from academy import images
+        from academy.gpus import inventory
 
         super().__init__(settings)
         limits, disk = settings.grading, settings.exchange.max_submission_mb * 2
@@ -194,7 +197,7 @@ class _Container(Box):
                 command=["python", "-m", "grading.warm", "/run/box/s"],
                 user="root",
                 working_dir="/",
-                environment={"HOME": "/work", "MPLCONFIGDIR": "/work", **_environment(settings)},
+                environment={"HOME": "/work", "MPLCONFIGDIR": "/work", **_environment(settings, gpu)},
                 network_disabled=True,
                 labels={
                     "academyhub.deployment": settings.academy.name,
@@ -221,6 +224,7 @@ class _Container(Box):
                     init=True,
                     ipc_mode="private",
                     log_config={"type": "json-file", "config": {"max-size": "1m"}},
+                    **(inventory.asked(self.client.info(), gpu) if gpu else {}),
                 ),
             )["Id"]
             self.client.start(self.id)
@@ -289,7 +293,7 @@ def _accept(listener: socket.socket, gone: Any) -> socket.socket:
 class _Process(Box):
     """A child process with resource limits, for a trial on one machine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, gpu: str) -> None:
         super().__init__(settings)
         self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
         self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
@@ -298,7 +302,8 @@ class _Process(Box):
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "MPLCONFIGDIR": str(self.home),
-            **_environment(settings),
+            **_environment(settings, gpu),
+            "CUDA_VISIBLE_DEVICES": gpu,
         }
         with theirs:
             self.process = subprocess.Popen(

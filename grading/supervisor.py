@@ -78,6 +78,7 @@ def run(
     slot: int = 0,
     tell: Callable[[str], None] = lambda _: None,
     everything: bool = False,
+    gpu: str = "",
 ) -> Result:
     """Execute ``folder/notebook``, errors or not. ``folder`` itself is not changed.
 
@@ -85,6 +86,7 @@ def run(
         source: the instructor's folder of the unit, with a notebook of the same name; without it tests that use ``submission``
             know the locked cells only.
         tell: gets the name of each phase as it begins.
+        gpu: UUID of the device that both sides see; nobody else may use it meanwhile.
         everything: run demonstrations too, which no grade depends on.
 
     Raises:
@@ -94,6 +96,7 @@ def run(
     sent: Any = nbformat.read(folder / notebook, as_version=4)
     original = nbformat.read(source / notebook, as_version=4) if source and (source / notebook).is_file() else None
     work = _Run(settings, sent, split(sent, original, everything), language, timeout or settings.grading.timeout, slot, tell)
+    work.gpu = gpu
     began = time.monotonic()
     try:
         work.all(_packed(folder), _packed(source) if source and work.plan.isolated else b"")
@@ -123,6 +126,7 @@ class _Run:
         self.timeout, self.deadline = timeout, time.monotonic() + timeout
         self.left = settings.grading.output_kb * 1024
         self.tell_caller, self.phase, self.phase_began = tell, "", 0.0
+        self.gpu = ""
         self.outcome: Outcome = "ok"
         self.detail = ""
         self.cut = False
@@ -158,7 +162,7 @@ class _Run:
     @contextlib.contextmanager
     def side(self, side: sandbox.Side, crossing: bool, other: _Talk | None = None) -> Iterator[_Talk]:
         began = time.monotonic()
-        with sandbox.box(self.settings, side, self.slot) as box:
+        with sandbox.box(self.settings, side, self.slot, self.gpu) as box:
             self.deadline += time.monotonic() - began  # a cold box is not the student's fault
             ours, theirs = socket.socketpair()
             talk = _Talk(self, box, ours, other)

@@ -30,10 +30,14 @@ from sqlalchemy import and_, exists, func, or_, select, text, update
 from sqlalchemy.orm import Session, aliased
 
 from academy.database import Database, now
+from academy.gpus import inventory, pool
+from academy.gpus.plan import suits
+from academy.gpus.records import Lease, Wait
 from academy.messages import AcademyError
 from academy.people import Person
 from academy.settings import Settings
 from grading import sandbox
+from grading.courses import catalogue
 from grading.exchange import archive
 from grading.exchange.store import Store
 from grading.operations import collect_submission, due_for
@@ -54,6 +58,10 @@ class Lost(Exception):
 
 class Stopped(Exception):
     """This worker is to stop."""
+
+
+class NoGpu(Exception):
+    """The run wants a GPU, and others have them: it stands in the pool's line, and other jobs go on."""
 
 
 def main(settings: Settings) -> None:
@@ -260,6 +268,8 @@ class Worker:
             _log.warning("%s: the claim is gone", job.id)
         except Stopped:
             self._put_back(job)
+        except NoGpu:
+            self._put_back(job, "gpu")
         except Exception as error:
             if not isinstance(error, AcademyError):
                 _log.exception("%s failed", job.id)
@@ -286,7 +296,9 @@ class Worker:
             "received_at": submission.received_at.isoformat(),
             "due_at": due_at.isoformat() if due_at else "",
         }
-        result = self._child(job, "grade", arguments, len(list(folder.glob("*.ipynb"))), phases)
+        with self._gpu(job) as gpu:
+            notebooks = len(list(folder.glob("*.ipynb")))
+            result = self._child(job, "grade", {**arguments, "gpu": gpu}, notebooks, phases)
         started = time.monotonic()
         most = float(result["max_score"])
         score = min(max(float(result["score"]), 0.0), most)
@@ -309,6 +321,43 @@ class Worker:
                 session.merge(Measurement(submission_id=submission.id, measured_at=now(), **figures))
             detail = {"submission": submission.id, "score": score, "max_score": most, "outcomes": result["outcomes"]}
             record(session, job.requested_by, "grade", job.course, job.unit, submission.login, **detail)
+
+    @contextlib.contextmanager
+    def _gpu(self, job: Job) -> Iterator[str]:
+        """A whole device for a unit that is graded with one, out of the pool that people's come from; "" where there is none.
+
+        Raises:
+            NoGpu: it is not its turn yet.
+        """
+        try:
+            wanted = catalogue.course(self.settings, job.course).unit(job.unit).gpu
+        except AcademyError:  # a course without a file
+            wanted = False
+        devices = inventory.devices(self.settings) if wanted else []
+        if not any(suits(device, "whole") for device in devices):
+            yield ""
+            return
+        with self.database.write() as session:
+            lease = pool.for_run(session, self.settings, devices, job.id, now())
+            if lease is not None:
+                if lease.started_at is not None:  # by a worker that died: nothing of its run may stay on the device
+                    sandbox.sweep(self.settings)
+                pool.started(session, lease.id, "", now())
+        if lease is None:
+            raise NoGpu
+        try:
+            yield lease.device
+        except Lost:  # whoever has the job now has its GPU
+            raise
+        except BaseException:
+            self._give_back(lease, "failed")
+            raise
+        self._give_back(lease, "stopped")
+
+    def _give_back(self, lease: Lease, why: str) -> None:
+        with self.database.write() as session:
+            if pool.release(session, lease.id, why, now()):
+                pool.settle(session, self.settings, inventory.devices(self.settings), now())
 
     def _feedback(self, job: Job, phases: dict[str, float]) -> None:
         submission, _ = self._submission(job)
@@ -415,10 +464,10 @@ class Worker:
             if not self._update(session, job, values):
                 raise Lost
 
-    def _put_back(self, job: Job) -> None:
+    def _put_back(self, job: Job, phase: str = "queued") -> None:
         """Give a job back unfinished; the attempt does not count."""
         with self.database.write() as session:
-            values: dict[str, Any] = {"state": "queued", "phase": "queued", "claimed_by": None, "claim_expires_at": None}
+            values: dict[str, Any] = {"state": "queued", "phase": phase, "claimed_by": None, "claim_expires_at": None}
             values["attempts"] = Job.attempts - 1
             self._update(session, job, values)
         _log.info("%s put back", job.id)
@@ -464,12 +513,16 @@ def _next_job() -> Any:
     busy = and_(other.state == "running", other.claim_expires_at >= now())
     first = and_(Job.kind == "feedback", other.kind == "grade", other.state.in_(("queued", "running")))
     same = and_(theirs.course == Submission.course, theirs.unit == Submission.unit, theirs.login == Submission.login)
+    no_gpu = exists().where(Wait.purpose == "grading", Wait.server == Job.id)
+    has_gpu = exists().where(Lease.purpose == "grading", Lease.server == Job.id, Lease.holder.is_not(None))
     blocked = exists().where(other.id != Job.id, other.submission_id == theirs.id, same, or_(busy, first))
     return (
         select(Job.id)
         .outerjoin(Submission, Job.submission_id == Submission.id)
-        .where(due, ~blocked)
-        .order_by(Job.priority.desc(), func.coalesce(Submission.received_at, Job.created_at).desc(), Job.id.desc())
+        .where(due, ~blocked, ~no_gpu)
+        .order_by(
+            has_gpu.desc(), Job.priority.desc(), func.coalesce(Submission.received_at, Job.created_at).desc(), Job.id.desc()
+        )
         .limit(1)
         .with_for_update(skip_locked=True, of=Job)
         .scalar_subquery()

@@ -53,6 +53,23 @@ def devices(settings: Settings) -> list[Device]:
     return found
 
 
+def asked(engine: dict[str, Any], uuid: str) -> dict[str, Any]:
+    """What a container's host configuration says to get one device and no other: by CDI where the engine knows it so, else by
+    NVIDIA's runtime, which reads NVIDIA_VISIBLE_DEVICES, else by a device request.
+
+    Args:
+        engine: what ``docker info`` says.
+    """
+    from docker.types import DeviceRequest
+
+    cdi = f"nvidia.com/gpu={uuid}"
+    if cdi in {device.get("ID") for device in engine.get("DiscoveredDevices") or ()}:
+        return {"device_requests": [DeviceRequest(driver="cdi", device_ids=[cdi])]}
+    if "nvidia" in (engine.get("Runtimes") or ()):
+        return {"runtime": "nvidia"}
+    return {"device_requests": [DeviceRequest(driver="", device_ids=[uuid], capabilities=[["gpu"]])]}
+
+
 def sample(wanted: Sequence[Device]) -> dict[str, Sample]:
     """UUID -> what the device does; devices that NVML does not know are left out."""
     uuids, found = {device.uuid for device in wanted}, {}

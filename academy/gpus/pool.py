@@ -27,6 +27,7 @@ LOCK = 0x61676F7573  # PostgreSQL's: decisions follow one another; SQLite's writ
 HERE = timedelta(seconds=20)  # since whoever waits was last seen
 LOST = timedelta(minutes=15)  # after that nobody comes back for a place in the line
 WEEK = timedelta(days=7)
+GRADER = "(grading)"  # in place of a login: who holds the GPUs of graded runs
 LAST_STARTS = 50  # of a profile, for the guess how long the next stays
 
 
@@ -55,6 +56,7 @@ def ask(
     profile, holder = settings.profiles[profile_key], holder_of(person.login, server)
     assert profile.gpu != "none"
     payer = ledger.choose(session, person, now, voucher).id if profile.paid else None
+    tier, courses = tier_of(settings, person.roles()), sorted(enrollment.course for enrollment in person.enrollments)
     wait = session.get(Wait, holder)
     if wait is not None and wait.profile != profile_key:
         session.delete(wait)
@@ -63,9 +65,25 @@ def ask(
     if wait is None:
         wait = Wait(holder=holder, login=person.login, server=server, purpose="server", profile=profile_key, asked_at=now)
         session.add(wait)
-    wait.kind, wait.memory_mb, wait.tier = profile.gpu, profile.gpu_memory_mb, tier_of(settings, person.roles())
-    wait.courses = " ".join(sorted(enrollment.course for enrollment in person.enrollments))
+    wait.kind, wait.memory_mb, wait.tier, wait.courses = profile.gpu, profile.gpu_memory_mb, tier, " ".join(courses)
     wait.voucher_id, wait.seen_at, wait.refused = payer, now, ""
+
+
+def for_run(session: Session, settings: Settings, devices: Sequence[Device], job: str, now: datetime) -> Lease | None:
+    """The whole device of a graded run, once it is its turn; until then the run stands in the line like everybody."""
+    holder = holder_of(GRADER, job)
+    if (lease := lease_of(session, holder)) is not None:
+        return lease
+    if session.get(Wait, holder) is None:
+        tier = tier_of(settings, ["grading"])
+        wait = Wait(
+            holder=holder, login=GRADER, server=job, purpose="grading", profile="", kind="whole", tier=tier, asked_at=now
+        )
+        wait.seen_at = now
+        session.add(wait)
+        session.flush()
+    settle(session, settings, devices, now)
+    return lease_of(session, holder)
 
 
 def tier_of(settings: Settings, roles: Iterable[str]) -> int:

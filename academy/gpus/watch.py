@@ -28,6 +28,7 @@ from academy.network import hub_api_url
 from academy.people import members
 from academy.settings import Settings
 from academy.vouchers import ledger
+from grading.records import Job
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Watch:
                 return
         with self.database.write() as session:
             self.reconcile(session, at)
+            self.runs(session, at)
             self.idle(session, devices, at)
             if at - self.minute >= MINUTE:
                 self.minute = at
@@ -89,6 +91,20 @@ class Watch:
                 self.released(session, lease, at)
         for lease_id, container in running.items():
             self.adopt(session, lease_id, container, at)
+
+    def runs(self, session: Session, at: datetime) -> None:
+        """Graded runs keep their places and GPUs as long as somebody wants them graded; a worker that died fetches its own."""
+        states = select(Job.state).where(Job.id == Wait.server).scalar_subquery()
+        for wait, state in session.execute(select(Wait, states).where(Wait.purpose == "grading")):
+            if state in ("queued", "running"):
+                wait.seen_at = at
+            else:
+                session.delete(wait)
+        states = select(Job.state).where(Job.id == Lease.server).scalar_subquery()
+        for lease, state in session.execute(select(Lease, states).where(Lease.holder.is_not(None), Lease.purpose == "grading")):
+            waits = state == "queued" and at - (lease.started_at or lease.granted_at) < STARTING
+            if state != "running" and not waits:
+                pool.release(session, lease.id, "vanished", at)
 
     def released(self, session: Session, lease: Lease, at: datetime) -> None:
         log.warning("%s: the server of %s is gone; its GPU is free again", lease.id, lease.holder)

@@ -258,7 +258,7 @@ def _phase(db: Read, rules: Rules, submission: Submission) -> str:
 def phase_of(job: Job) -> str:
     """A job's phase; one that was just taken up has not told its first yet."""
     if job.state == "queued":
-        return "queued"
+        return "gpu" if job.phase == "gpu" else "queued"
     return "started" if job.state == "running" and job.phase == "queued" else job.phase
 
 

@@ -31,6 +31,7 @@ class Unit(BaseModel):
     objective: Text = Field(Text(ko="", en=""), description="What a learner can do afterwards.")
     hours: float = Field(gt=0, description="Hours a learner needs.")
     on_submit: bool = Field(False, description="Grade each submission as it arrives, and show its result at once.")
+    gpu: bool = Field(False, description="Grade each submission with a whole GPU to itself, where the academy has one.")
     leaderboard: str = Field("", max_length=100, description="Name of the gate that students may compare themselves by.")
     after: list[str] = Field(default_factory=list, description="Numbers or ids of the units that come before.")
     folder: Path = Field(default=Path(), exclude=True)

@@ -22,6 +22,7 @@ from sqlalchemy import select
 from academy.database import Database, now
 from academy.gpus import booking, inventory
 from academy.gpus.records import Booking, Held, Lease, Wait
+from academy.network import hub_api_url
 from academy.settings import Settings
 from tests.integration.hub import Hub, Visitor
 
@@ -89,14 +90,11 @@ class Waiting:
 
 def device_of(visitor: Visitor) -> str:
     """What a server's process sees of the GPUs."""
-    mark = f"JUPYTERHUB_USER={visitor.name}".encode()
+    mine = {"JUPYTERHUB_USER": visitor.name, "JUPYTERHUB_API_URL": hub_api_url(visitor.hub.settings)}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = process.environ()
-            if (
-                mark.decode() == f"JUPYTERHUB_USER={environment.get('JUPYTERHUB_USER')}"
-                and "CUDA_VISIBLE_DEVICES" in environment
-            ):
+            if mine.items() <= environment.items() and "CUDA_VISIBLE_DEVICES" in environment:
                 return environment["CUDA_VISIBLE_DEVICES"]
     return ""
 

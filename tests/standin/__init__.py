@@ -7,6 +7,7 @@ nothing about CUDA, real drivers' figures and delays, MIG's partitions or the me
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import tempfile
@@ -58,8 +59,11 @@ def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
     (folder / "gpus").write_text("\n".join(uuids))
     host = f"unix://{folder}/socket"
     paths = [f"--{name}={folder}/{name}" for name in ("data-root", "exec-root", "pidfile")]
+    bridge = f"st{secrets.token_hex(4)}"  # its own: without one an engine deletes docker0, which is the other's
+    made = ["--opt", f"com.docker.network.bridge.name={bridge}", "--subnet", "10.212.0.0/24", bridge]
+    subprocess.run(["docker", "network", "create", *made], check=True, capture_output=True)
     apart = [
-        "--bridge=none",
+        f"--bridge={bridge}",
         "--iptables=false",
         "--ip-masq=false",
         "--containerd-namespace=x",
@@ -87,4 +91,5 @@ def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
                 subprocess.run(["docker", kind, "rm", *(["--force"] if kind == "container" else []), *found], env=environment)
         process.terminate()
         process.wait(60)
+        subprocess.run(["docker", "network", "rm", bridge], capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
