@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -70,8 +71,11 @@ class Watch:
         for lease in ending:  # the hub stops the server, and its spawner gives the device back
             log.info("%s: the GPU of %s is taken (%s)", lease.id, lease.holder, lease.ends_why)
             self.stop(lease.login, lease.server)
-        for login, server, profile, voucher in [*back, *early]:
+        for login, server, profile, voucher in back:
             self.start(login, server, {"profile": profile, **({"voucher": voucher} if voucher else {})})
+        for profile, places, students in early:  # who has never signed in, or whose server runs, takes no place
+            asked = (self.start(login, "", {"profile": profile}) for login in students)
+            next(islice((done for done in asked if done), places - 1, None), None)
 
     def reconcile(self, session: Session, at: datetime) -> None:
         """Compare leases with what runs."""
@@ -178,37 +182,37 @@ class Watch:
                 lease.ends_at, lease.ends_why = None, ""
         ledger.expire(session, at)
 
-    def early(self, session: Session, at: datetime) -> list[tuple[str, str, str, str | None]]:
-        """The servers to start before a lesson that wants them: one try a student."""
+    def early(self, session: Session, at: datetime) -> list[tuple[str, int, list[str]]]:
+        """Lessons that want their servers started now, once: profile, places, the students."""
         wanted = (
             Booking.profile != "",
             Booking.starts_at > at,
             Booking.starts_at <= at + EARLY,
             Booking.cancelled_at.is_(None),
         )
-        starts: list[tuple[str, str, str, str | None]] = []
+        lessons = []
         for booking in session.scalars(select(Booking).where(*wanted)):
-            key, booking.profile = booking.profile, ""
-            starts += [
-                (person.login, "", key, None) for person in members(session, booking.course, "student")[: booking.places]
-            ]
-        return starts
+            students = [person.login for person in members(session, booking.course, "student")]
+            lessons.append((booking.profile, booking.places, students))
+            booking.profile = ""
+        return lessons
 
-    def start(self, login: str, server: str, options: dict[str, str]) -> None:
-        self._order("POST", login, server, options)
+    def start(self, login: str, server: str, options: dict[str, str]) -> bool:
+        return self._order("POST", login, server, options)
 
     def stop(self, login: str, server: str) -> None:
         self._order("DELETE", login, server, None)
 
-    def _order(self, method: str, login: str, server: str, options: dict[str, str] | None) -> None:
+    def _order(self, method: str, login: str, server: str, options: dict[str, str] | None) -> bool:
         path = f"/users/{quote(login)}/servers/{quote(server)}" if server else f"/users/{quote(login)}/server"
         try:
             reply = self.hub.request(method, path, json=options)
         except httpx.HTTPError as error:
             log.warning("The hub does not answer: %s", error)
-            return
+            return False
         if reply.status_code >= 400:
             log.warning("The hub refuses %s %s: %s", method, path, reply.text[:300])
+        return reply.status_code < 400
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -23,6 +23,7 @@ from academy.database import Database, now
 from academy.gpus import booking, inventory
 from academy.gpus.records import Booking, Held, Lease, Wait
 from academy.network import hub_api_url
+from academy.people import Person, enrol
 from academy.settings import Settings
 from tests.integration.hub import Hub, Visitor
 
@@ -31,11 +32,12 @@ TITLE = {"ko": "GPU", "en": "GPU"}
 
 
 @pytest.fixture
-def hub(config: Callable[..., Settings]) -> Iterator[Hub]:
+def hub(config: Callable[..., Settings], request: pytest.FixtureRequest) -> Iterator[Hub]:
+    shares = getattr(request, "param", 1)
     settings = config(
         spawner={"backend": "local"},
-        gpus={"devices": [{"uuid": uuid, "model": "H100", "memory_mb": 81920} for uuid in UUIDS]},
-        profiles={"cpu": {"title": TITLE}, "gpu": {"title": TITLE, "gpu": "whole", "hours": 1}},
+        gpus={"devices": [{"uuid": uuid, "model": "H100", "memory_mb": 81920, "shares": shares} for uuid in UUIDS]},
+        profiles={"cpu": {"title": TITLE}, "gpu": {"title": TITLE, "gpu": "share" if shares > 1 else "whole", "hours": 1}},
     )
     running = Hub(settings)
     keeper = subprocess.Popen([sys.executable, "-m", "academy", "pool"], env={**os.environ, "PYTHONUNBUFFERED": "1"})
@@ -88,15 +90,19 @@ class Waiting:
         return self.events[-1]
 
 
-def device_of(visitor: Visitor) -> str:
-    """What a server's process sees of the GPUs."""
-    mine = {"JUPYTERHUB_USER": visitor.name, "JUPYTERHUB_API_URL": hub_api_url(visitor.hub.settings)}
+def server_of(hub: Hub, login: str) -> psutil.Process:
+    """The process of somebody's server."""
+    mine = {"JUPYTERHUB_USER": login, "JUPYTERHUB_API_URL": hub_api_url(hub.settings)}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
-            if mine.items() <= environment.items() and "CUDA_VISIBLE_DEVICES" in environment:
-                return environment["CUDA_VISIBLE_DEVICES"]
-    return ""
+            if mine.items() <= process.environ().items() and any("server.py" in part for part in process.cmdline()):
+                return process
+    raise AssertionError(f"{login} has no server")
+
+
+def device_of(visitor: Visitor) -> str:
+    """What a server's process sees of the GPUs."""
+    return server_of(visitor.hub, visitor.name).environ()["CUDA_VISIBLE_DEVICES"]
 
 
 def test_three_people_and_two_gpus(hub: Hub) -> None:
@@ -152,14 +158,41 @@ def test_a_killed_hub_gives_no_gpu_twice_and_keeps_places(hub: Hub) -> None:
     until(lambda: third.servers().get("", {}).get("ready"), 90)
     assert holders(hub) == {"alice": before["alice"], "홍길동": before["bob"]}
 
-    process = next(p for p in psutil.process_iter(["environ"]) if _is_server_of(p, "alice"))
-    process.kill()  # a server that vanishes gives its GPU back, and the next in the line has it
+    server_of(hub, "alice").kill()  # a server that vanishes gives its GPU back, and the next in the line has it
     until(lambda: set(holders(hub)) == {"홍길동", "founder"}, 90)
 
 
-def _is_server_of(process: Any, login: str) -> bool:
-    environment = process.info["environ"] or {}
-    return environment.get("JUPYTERHUB_USER") == login and any("server.py" in part for part in process.cmdline())
+@pytest.mark.parametrize("hub", [5], indirect=True)
+def test_a_class_of_ten_has_its_gpus_at_the_hour(hub: Hub) -> None:
+    """Ten places, two of them taken by outsiders: their servers are moved off, the class's are started beforehand."""
+    outsiders = [hub.login("founder"), hub.login("홍길동")]
+    for outsider in outsiders:
+        outsider.run(profile="gpu")
+    students = [f"s{number}" for number in range(10)]
+    with transaction(hub) as session:
+        for login in students:
+            session.add(Person(login=login, name=login))
+            enrol(session.get_one(Person, login), "demo", "student")
+        begin, devices = now() + timedelta(minutes=10), inventory.devices(hub.settings)
+        place = (hub.settings, devices, "demo", "share", 10, begin, begin + timedelta(hours=1), "teacher", now())
+        [lesson] = booking.book(session, *place, profile="gpu")
+        lesson_id = lesson.id
+    for login in students:
+        hub.login(login)
+    until(lambda: ends(hub).keys() == {"founder", "홍길동"})
+    with transaction(hub) as session:  # the clock goes on
+        session.get_one(Booking, lesson_id).starts_at = begin = now() + timedelta(minutes=4.9)
+        for lease in session.scalars(select(Lease).where(Lease.ends_why == "booked")):
+            lease.ends_at = now()
+    until(lambda: set(holders(hub)) == set(students), 90)
+    assert hub_waits(hub) == []
+    until(lambda: all(hub.login(login).servers().get("", {}).get("ready") for login in students), 120)
+    with transaction(hub) as session:
+        leases = session.scalars(select(Lease).where(Lease.login.in_(students))).all()
+        assert all(lease.granted_at < begin for lease in leases)
+    assert now() < begin
+    for login in students:
+        hub.login(login).stop()
 
 
 def test_a_lesson_moves_an_outsider_off_and_a_deserted_lease_is_taken_back(hub: Hub) -> None:
