@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
-from sqlalchemy import select
+from hypothesis import given
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
-from academy.database import Database
-from academy.gpus import booking, pool
+from academy.database import Base, Database
+from academy.gpus import booking, inventory, pool, watch
 from academy.gpus.inventory import Device
 from academy.gpus.records import Booking, Held, Lease, Reading, Wait
 from academy.messages import AcademyError
 from academy.people import Enrollment, Person
 from academy.settings import Profile, Settings, Text
+from academy.vouchers import ledger
+from academy.vouchers.records import Entry
 
 T0 = datetime(2026, 3, 2, 1, 0, tzinfo=UTC)  # a Monday, 10:00 in Seoul
 MINUTE = timedelta(minutes=1)
@@ -317,3 +325,163 @@ def test_the_minutes_figures_are_kept_for_two_weeks(world: World) -> None:
         assert readings["GPU-0"][:2] == (T0, 60)
         pool.note(session, {}, T0 + timedelta(days=15))
         assert session.scalars(select(Reading)).all() == []
+
+
+WHO = st.sampled_from(["a", "b", "c", "d"])
+STEP = st.one_of(
+    st.tuples(st.just("ask"), WHO, st.sampled_from(["gpu", "share", "paid"])),
+    st.just(("hub",)),
+    st.tuples(st.just("start"), WHO, st.booleans()),
+    st.tuples(st.just("stop"), WHO),
+    st.tuples(st.just("vanish"), WHO),
+    st.tuples(st.just("left"), WHO),
+    st.tuples(st.just("book"), st.integers(-5, 40), st.integers(1, 3), st.sampled_from(["whole", "share"])),
+    st.just(("cancel",)),
+    st.tuples(st.just("clock"), st.integers(-90, 4 * 3600)),  # seconds; back a little, too
+    st.tuples(st.just("keeper"), st.sampled_from([True, True, True, False])),
+)
+
+
+class Host:
+    """A pool, its real keeper, and in place of Docker and the hub what they would have running."""
+
+    def __init__(self, settings: Settings, patch: pytest.MonkeyPatch) -> None:
+        self.settings, self.now, self.up = settings, T0, True
+        self.devices = [DEVICES[0], Device("GPU-c", "A10", 24576, shares=3)]
+        self.db = Database("sqlite://")
+        Base.metadata.create_all(self.db.engine)
+        self.running: dict[str, dict[str, Any]] = {}  # lease -> its container
+        self.people = {login: person(login, "ml" if login == "a" else "") for login in "abcd"}
+        patch.setattr(watch, "hub_api_url", lambda _: "http://hub")
+        self.keeper = watch.Watch(settings, self.db)
+        patch.setattr(watch, "now", lambda: self.now)
+        patch.setattr(watch, "_containers", self.containers)
+        patch.setattr(watch, "_remove", lambda id: self.running.pop(id.removeprefix("container-")))
+        patch.setattr(inventory, "devices", lambda _: self.devices)
+        patch.setattr(self.keeper, "_order", self.order)
+        with self.db.write() as session:
+            session.add_all(self.people.values())
+            session.flush()
+            times = (T0, T0 + timedelta(days=3))
+            for login in "ab":
+                ledger.grant(session, f"V-{login}", "person", login, 0.5, *times, "op", "x", T0)
+
+    def containers(self, _: Settings) -> dict[str, dict[str, Any]]:
+        if not self.up:
+            raise OSError("no answer")
+        return dict(self.running)
+
+    def order(self, method: str, login: str, server: str, options: Any) -> bool:
+        """What a hub does that is asked by the keeper."""
+        if method == "DELETE":
+            self.take(("stop", login), False)
+        elif method == "POST":
+            self.take(("ask", login, options["profile"]), False)
+        return True
+
+    def take(self, step: Any, crash: bool) -> None:
+        """One step; whoever dies in the middle leaves what runs, and nothing in the database."""
+        if step[0] == "keeper":
+            self.up = step[1]
+            self.keeper.look()
+            if self.up:
+                self.reconciled()
+            return
+        with suppress(AcademyError), self.db.write() as session:
+            self._take(session, step)
+            if crash:
+                raise AcademyError("page-missing")
+
+    def _take(self, session: Session, step: Any) -> None:
+        lease = pool.lease_of(session, f"{step[1]}/") if step[0] in ("ask", "start", "stop", "vanish", "left") else None
+        match step:
+            case ("ask", who, profile) if lease is None:
+                pool.ask(session, self.settings, self.people[who], "", profile, self.now)
+                pool.settle(session, self.settings, self.devices, self.now)
+            case ("hub",):
+                for wait in session.scalars(select(Wait)):
+                    wait.seen_at = self.now
+                pool.settle(session, self.settings, self.devices, self.now)
+            case ("start", _, told) if lease and lease.id not in self.running:
+                self.running[lease.id] = {"Id": f"container-{lease.id}", "Names": [f"/{lease.login}"]}
+                if told:
+                    pool.started(session, lease.id, f"container-{lease.id}", self.now)
+            case ("stop", who):
+                pool.leave(session, f"{who}/")
+                if lease:
+                    self.running.pop(lease.id, None)
+                    pool.release(session, lease.id, "stopped", self.now)
+                    pool.settle(session, self.settings, self.devices, self.now)
+            case ("vanish", _) if lease:
+                self.running.pop(lease.id, None)
+            case ("left", _) if lease:  # released, and its container lives
+                pool.release(session, lease.id, "failed", self.now)
+            case ("book", begin, places, kind):
+                times = (self.now + begin * MINUTE, self.now + (begin + 60) * MINUTE)
+                booking.book(session, self.settings, self.devices, "ml", kind, places, *times, "teacher", self.now)
+            case ("cancel",):
+                session.execute(update(Booking).values(cancelled_at=self.now))
+
+    def reconciled(self) -> None:
+        """Once the keeper has looked: no lease without an owner, and no container without a lease."""
+        limit = timedelta(seconds=self.settings.spawner.start_timeout) + watch.STARTING
+        with self.db.read() as session:
+            live = {lease.id: lease for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None)))}
+        for lease in live.values():
+            assert lease.id in self.running or (not lease.container and self.now - lease.granted_at <= limit)
+        assert self.running.keys() <= live.keys()
+        for device in self.devices:
+            assert sum(live[id].shares for id in self.running if live[id].device == device.uuid) <= device.shares
+
+    def check(self) -> None:
+        with self.db.read() as session:
+            held = list(session.execute(select(Held.device, Held.share, Held.lease_id)))
+            live = {lease.id: lease for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None)))}
+            kept = dict(
+                session.execute(
+                    select(Entry.lease_id, -func.sum(Entry.amount))
+                    .where(Entry.kind.in_(("hold", "release")))
+                    .group_by(Entry.lease_id)
+                ).all()
+            )
+            free = session.execute(select(func.sum(Entry.amount)).group_by(Entry.voucher_id)).scalars().all()
+            used = session.execute(
+                select(Lease, -func.sum(Entry.amount))
+                .join(Entry, Entry.lease_id == Lease.id)
+                .where(Entry.kind == "use")
+                .group_by(Lease.id)
+            ).all()
+        shares = {device.uuid: device.shares for device in self.devices}
+        assert len({(device, share) for device, share, _ in held}) == len(held)
+        assert all(0 <= share < shares[device] for device, share, _ in held)
+        assert Counter(lease_id for _, _, lease_id in held) == {lease.id: lease.shares for lease in live.values()}
+        assert len({lease.holder for lease in live.values()}) == len(live)
+        assert all(amount >= 0 for amount in free)
+        assert all(amount >= 0 and (not amount or lease_id in live) for lease_id, amount in kept.items())
+        for lease, amount in used:
+            if lease.released_at:
+                assert amount <= (lease.released_at - lease.granted_at) // ledger.MS * lease.weight
+
+
+@pytest.fixture
+def on_docker(config: Callable[..., Settings]) -> Settings:
+    paid = Profile(title=TITLE, gpu="share", hours=6, paid=True)
+    profiles = {"gpu": WHOLE.model_dump(), "share": SHARE.model_dump(), "paid": paid.model_dump()}
+    return config(spawner={"backend": "docker", "start_timeout": 60}, profiles=profiles)
+
+
+@hypothesis.settings(max_examples=80, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@given(steps=st.lists(st.tuples(STEP, st.booleans() | st.just(False)), max_size=40))
+def test_whatever_happens_no_share_is_held_twice_and_none_is_lost(on_docker: Settings, steps: list[tuple[Any, bool]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        host = Host(on_docker, patch)
+        for step, crash in steps:
+            host.take(step, crash)
+            host.check()
+        for login in "abcd":
+            host.take(("stop", login), False)
+        host.take(("keeper", True), False)
+        host.check()
+        with host.db.read() as session:
+            assert not session.scalars(select(Held)).all()
+        host.db.close()
