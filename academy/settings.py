@@ -214,6 +214,13 @@ class Gpus(_Section):
         return self
 
 
+class Storage(_Section):
+    home_gb: float = Field(20.0, ge=0, description="GiB that a person's home may take; 0: no limit.")
+    sandbox_gb: float = Field(50.0, ge=0, description="GiB that each sandbox's volume may take; 0: no limit.")
+    team_gb: float = Field(100.0, ge=0, description="GiB that a team's shared folder may take; 0: no limit.")
+    warn_percent: float = Field(80.0, gt=0, le=100, description="How full in percent, before people are told.")
+
+
 class Exchange(_Section):
     max_submission_mb: int = Field(100, ge=1, description="Largest submission in MiB, packed and unpacked.")
 
@@ -261,6 +268,7 @@ class Settings(BaseSettings):
     signin: SignIn = SignIn()
     spawner: Spawner = Spawner()
     gpus: Gpus = Gpus()
+    storage: Storage = Storage()
     exchange: Exchange = Exchange()
     grading: Grading = Grading()
     images: Images = Images()

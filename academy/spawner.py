@@ -6,6 +6,7 @@ import asyncio
 import errno
 import html
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +26,7 @@ from jupyterhub.spawner import LocalProcessSpawner, Spawner, SpawnException
 from jupyterhub.utils import maybe_future
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
-from academy import images, network, profiles
+from academy import images, network, profiles, storage
 from academy.database import Database, now
 from academy.gpus import LABEL, inventory, pool
 from academy.gpus.line import LOOK, Granted, Line, said
@@ -33,6 +34,7 @@ from academy.messages import AcademyError, message
 from academy.people import Person
 from academy.settings import CHECKOUT, Profile, Settings, Text
 from academy.vouchers import ledger
+from academy.vouchers.records import Team
 
 API_SCOPE = "access:services!service=academy"
 STAFF_SCOPE = "custom:academy:staff"
@@ -225,6 +227,24 @@ class _Server(Spawner):
         if self.lease or (self.profile_key and self.profile.gpu != "none"):
             await self.line.give_back(self.holder, self.lease, why)
             self.lease = ""
+
+    @property
+    def volume(self) -> str:
+        """What is the person's home on this server: a volume, or a folder below the data."""
+        raise NotImplementedError
+
+    def team_volume(self, team: Team) -> str:
+        raise NotImplementedError
+
+    def _know_volumes(self) -> list[Team]:
+        """Tell the academy's account of storage which volumes this server has; returns the teams whose folders it gets."""
+        with self.database.write() as session:
+            if self.kind != "grading":
+                storage.know(session, self.volume, self.user.name, self.name)
+            teams = storage.teams_of(session, self.user.name) if self.kind == "sandbox" else []
+            for team in teams:
+                storage.know(session, self.team_volume(team), None, team_id=team.id)
+        return teams
 
     def get_env(self) -> dict[str, str]:
         env: dict[str, str] = super().get_env()
@@ -440,10 +460,17 @@ class AcademySpawner(_Server, DockerSpawner):
         which: network.Network = "sandboxes" if self.kind == "sandbox" else "students"
         self.network_name = network.network_name(self.academy, which)
         await self._wait_in_thread(network.ensure_network, self.academy, which)
-        await self.docker("create_volume", self.volume, labels=self._labels)
-        profile = self.profile
+        profile, teams = self.profile, await asyncio.to_thread(self._know_volumes)
         self.mem_limit, self.cpu_limit = f"{profile.memory_mb}M", profile.cpus
+        await self._make_volume(
+            self.volume, self._labels, self.academy.storage.sandbox_gb if self.name else self.academy.storage.home_gb
+        )
         self.volumes = {self.volume: "/home/jovyan"}
+        for team in teams:
+            volume = self.team_volume(team)
+            if await self._make_volume(volume, {"academyhub.deployment": self.prefix}, self.academy.storage.team_gb):
+                await self._own(volume)
+            self.volumes = {**self.volumes, volume: f"/home/jovyan/teams/{team_folder(team)}"}
         self.extra_create_kwargs = {"labels": {**self._labels, "academyhub.profile": self.profile_key}}
         self.extra_host_config = {
             "auto_remove": False,  # a container that died at its start is asked why, then removed by us
@@ -460,6 +487,36 @@ class AcademySpawner(_Server, DockerSpawner):
             gid = await asyncio.to_thread(share_course_folder, self.academy, folder)
             self.volumes = {**self.volumes, str(folder): COURSE_FOLDER}
             self.extra_host_config = {**self.extra_host_config, "group_add": [gid]}
+
+    def team_volume(self, team: Team) -> str:
+        return f"{self.academy.academy.name}-team-{team.id}"
+
+    async def _make_volume(self, name: str, labels: dict[str, str], gigabytes: float) -> bool:
+        """A volume of at most this size, where the engine's disk can hold it to that; whether it is new."""
+        try:
+            await self.docker("inspect_volume", name)
+            return False
+        except docker.errors.NotFound:
+            pass
+        try:
+            size = {"size": str(int(gigabytes * storage.GB))} if gigabytes else {}
+            await self.docker("create_volume", name, driver_opts=size, labels=labels)
+        except APIError as error:
+            if "quota" not in str(error.explanation):
+                raise
+            await self.docker("create_volume", name, labels=labels)  # people are told, the disk does not stop them
+        return True
+
+    async def _own(self, volume: str) -> None:
+        """A new volume is root's where the image has no such folder: make it its users'."""
+        mounted = self.client.create_host_config(binds={volume: {"bind": "/volume", "mode": "rw"}}, network_mode="none")
+        command = {"entrypoint": ["chown", "jovyan:users", "/volume"], "user": "root", "host_config": mounted}
+        made = await self.docker("create_container", self.image, **command)
+        try:
+            await self.docker("start", made["Id"])
+            await self.docker("wait", made["Id"])
+        finally:
+            await self.docker("remove_container", made["Id"], force=True)
 
     async def _wait_in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.wrap_future(self.executor.submit(function, *args))
@@ -583,9 +640,24 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         return ["LANG", "LC_ALL", "LD_LIBRARY_PATH"]
 
     @property
-    def home(self) -> Path:
+    def volume(self) -> str:
         login = profiles.slug(self.user.name)
-        return self.academy.data / "homes" / (f"{login}--{profiles.slug(self.name)}" if self.name else login)
+        return f"homes/{login}--{profiles.slug(self.name)}" if self.name else f"homes/{login}"
+
+    def team_volume(self, team: Team) -> str:
+        return f"teams/{team.id}"
+
+    @property
+    def home(self) -> Path:
+        return self.academy.data / self.volume
+
+    def _share_teams(self, teams: list[Team]) -> None:
+        (self.home / "teams").mkdir(exist_ok=True)
+        for team in teams:
+            folder, link = self.academy.data / self.team_volume(team), self.home / "teams" / team_folder(team)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(folder)
 
     @property
     def log_file(self) -> Path:
@@ -596,6 +668,8 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         try:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            if teams := await asyncio.to_thread(self._know_volumes):
+                self._share_teams(teams)
             if self.kind == "grading":
                 await asyncio.to_thread(share_course_folder, self.academy, self.academy.course_folder(self.course))
             self.cmd = [sys.executable, str(CHECKOUT / "images" / "notebook" / "server.py")]
@@ -633,6 +707,11 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         if self.pid:
             await LocalProcessSpawner.stop(self, now=True)
         self.clear_state()
+
+
+def team_folder(team: Team) -> str:
+    """What a team's folder is called in its members' sandboxes."""
+    return re.sub(r"[\x00-\x1f/:\\]", "_", team.name).strip(". ") or team.id
 
 
 def share_course_folder(settings: Settings, folder: Path) -> int:

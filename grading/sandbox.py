@@ -175,7 +175,7 @@ def _environment(settings: Settings, gpu: str) -> dict[str, str]:
 class _Container(Box):
     """A container of the sandbox image: nothing in it can be written but small file systems in memory."""
 
-    def __init__(self, settings: Settings, slot: int, gpu: str) -> None:
+    def __init__(self, settings: Settings, slot: int, gpu: str = "") -> None:
         import docker
 
         from academy import images

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ import psutil
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from academy import storage
 from academy.database import Database, now
 from academy.gpus import LABEL, inventory, pool
 from academy.gpus.inventory import Device
@@ -252,6 +254,7 @@ def main(settings: Settings) -> None:
         signal.signal(number, lambda *_: stopped.append(True))
     database = Database(settings.database_url)
     watch = Watch(settings, database)
+    threading.Thread(target=storage.keep, args=(settings, database, lambda: bool(stopped)), daemon=True).start()
     while not stopped:
         began = time.monotonic()
         try:

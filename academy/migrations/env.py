@@ -3,6 +3,7 @@
 from alembic import context
 
 import academy.gpus.records
+import academy.storage
 import academy.vouchers.records  # noqa: F401
 import grading.records  # noqa: F401
 from academy.database import Base

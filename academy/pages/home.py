@@ -17,7 +17,7 @@ from academy.database import now
 from academy.gpus import pool
 from academy.i18n import mark
 from academy.messages import AcademyError
-from academy.pages import views, work
+from academy.pages import storage, views, work
 from academy.pages.hubapi import PREFIX, Server, spawn_path
 from academy.pages.render import COMMON_HEADERS, done, feedback_headers
 from academy.pages.visit import Visit, fresh_poll, fresh_visit, poll, visit
@@ -51,12 +51,14 @@ async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbo
     given = [e.course for e in visit.person.enrollments if e.role != "student"]
     courses = await visit.read(lambda db: work.courses_of(visit, db))
     ending, low = await visit.read(lambda db: (pool.ending(db, visit.session.login), ledger.warnings(db, visit.person, now())))
+    volumes = await visit.read(lambda db: storage.rows(db, visit))
     return visit.page(
         "home.html",
         status,
         courses=courses,
         ending=ending,
         low=low,
+        volumes=volumes,
         hour=GPU_HOUR,
         wait=work.wait(courses),
         teaching=[views.named_course(visit.settings, course, visit.language) for course in given],

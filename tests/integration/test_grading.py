@@ -261,7 +261,7 @@ def start_worker(group: Class) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment)
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(check: Callable[[], Any], seconds: float = 200) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := check()):
         assert time.monotonic() < deadline, "waited in vain"

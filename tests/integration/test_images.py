@@ -162,8 +162,8 @@ class Server:
     seconds: float
     cpu_seconds: float
 
-    def get(self, path: str) -> tuple[int, str]:
-        request = urllib.request.Request(f"{self.url}/{path}", headers={"Authorization": "token secret"})
+    def get(self, path: str, method: str = "GET") -> tuple[int, str]:
+        request = urllib.request.Request(f"{self.url}/{path}", headers={"Authorization": "token secret"}, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.read().decode()
@@ -176,10 +176,12 @@ class Server:
         return dict(json.loads(found[1]))
 
 
-def start(kind: str) -> Server:
+def start(kind: str, *flags_before: str, before: str = "") -> Server:
     flags = [f"--env={key}={value}" for key, value in KINDS[kind].items()] + ["--cap-drop=ALL", "--init"]
-    flags += ["--tmpfs=/srv/course:uid=1000"] if kind == "staff" else []
+    flags += [*flags_before, *(["--tmpfs=/srv/course:uid=1000"] if kind == "staff" else [])]
     command = ["jupyter-lab", "--ip=0.0.0.0", "--port=8888", "--IdentityProvider.token=secret"]
+    if before:
+        command = ["sh", "-c", f'{before}; exec "$@"', "-", *command]
     container = docker("create", *flags, image_tag("notebook"), *command).strip()
     began = time.monotonic()
     docker("start", container)
@@ -229,6 +231,26 @@ def test_start_up_time(server: Callable[[str], Server], kind: str) -> None:
     found = server(kind)
     assert found.seconds < START_SECONDS
     assert found.cpu_seconds < CPU_SECONDS[kind]
+
+
+def test_a_full_home_starts_and_can_be_tidied(images: None) -> None:
+    """Not a byte is left; kernels and terminals start all the same, and what is deleted makes room."""
+    used = "python -m IPython -c 1"  # a home in which servers have run before
+    fill = f"{used}; cat /dev/zero > /home/jovyan/data.bin"
+    one = start("student", "--tmpfs=/home/jovyan:uid=1000,gid=100,size=2m", before=fill)
+    try:
+        assert "error" in docker("exec", one.container, "sh", "-c", "(echo x > /home/jovyan/y) 2>&1; true")
+        assert one.get("api/terminals", "POST")[0] == 200
+        status, kernel = one.get("api/kernels", "POST")
+        assert status == 201, kernel
+        connect = "from jupyter_client import BlockingKernelClient as C; c = C(connection_file=sys.argv[1]); "
+        run = "c.load_connection_file(); c.start_channels(); c.wait_for_ready(30); c.execute_interactive('print(6 * 7)')"
+        file = f"/tmp/jupyter-runtime/kernel-{json.loads(kernel)['id']}.json"
+        assert docker("exec", one.container, "python", "-c", f"import sys; {connect}{run}", file) == "42\n"
+        assert one.get("api/contents/data.bin", "DELETE")[0] == 204
+        docker("exec", one.container, "sh", "-c", "echo x > /home/jovyan/y")
+    finally:
+        docker("rm", "--force", one.container)
 
 
 @pytest.mark.parametrize("kind", KINDS)
