@@ -186,7 +186,7 @@ def _telling(sizes: Mapping[str, int]) -> list[tuple[str, int]]:
     said = [
         (path, size)
         for path, size in found
-        if not any(inner.startswith(f"{path}/") and of >= 0.9 * size for inner, of in found)
+        if size and not any(inner.startswith(f"{path}/") and of >= 0.9 * size for inner, of in found)
     ]
     return said[:SHOWN]
 

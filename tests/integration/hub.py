@@ -21,7 +21,15 @@ from academy.people import Person, enrol
 from academy.settings import CHECKOUT, Settings
 from academy.signin import demo_password, operator_password
 
-PEOPLE = {"teacher": None, "alice": None, "bob": None, "홍길동": None, "founder": "founder"}
+PEOPLE = {
+    "teacher": None,
+    "alice": None,
+    "bob": None,
+    "홍길동": None,
+    "founder": "founder",
+    "mate": "founder",
+    "stranger": "founder",
+}
 
 
 class Hub:

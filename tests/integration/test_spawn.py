@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from academy import network
+from academy import network, storage
 from academy import settings as settings_module
-from academy.database import Database
+from academy.database import Database, now
 from academy.gpus.records import Held
 from academy.images import image_tag
 from academy.settings import Settings
+from academy.vouchers import teams
 from tests.conftest import write_config
 from tests.integration.hub import Hub, Visitor
 
@@ -240,6 +242,52 @@ class TestContainers:
         assert not [scope for scope in student | trial if scope.startswith(("tokens", "servers", "admin", "list:"))]
         for visitor, server in ((alice, ""), (bob, ""), (founder, "trial")):
             visitor.stop(server)
+
+    def test_a_team_shares_a_folder_and_what_it_takes_is_measured(self, hub: Hub, engine: Any) -> None:
+        founder, mate, stranger = (hub.login(name) for name in ("founder", "mate", "stranger"))
+        database = Database(hub.settings.database_url)
+        with database.write() as session:
+            team = teams.make(session, "별빛: 서울/1", "founder", "founder", now())
+            teams.invite(session, team.id, "mate", "founder", now())
+            teams.join(session, team.id, "mate", now())
+            teams.invite(session, team.id, "stranger", "founder", now())  # who does not accept
+        for visitor in (founder, mate, stranger):
+            visitor.run("team")
+        boxes = {name: container(engine, hub, name, "team") for name in ("founder", "mate", "stranger")}
+        folder = "/home/jovyan/teams/별빛_ 서울_1"
+        assert boxes["founder"].exec_run(["sh", "-c", f"head -c 3000000 /dev/zero > '{folder}/model.bin'"]).exit_code == 0
+        assert (
+            boxes["mate"].exec_run(["sh", "-c", f"wc -c < '{folder}/model.bin' && touch '{folder}/mine'"]).output
+            == b"3000000\n"
+        )
+        assert boxes["stranger"].exec_run(["ls", "/home/jovyan/teams"]).exit_code != 0
+        storage.measure(hub.settings, database, now())
+        with database.write() as session:
+            found = {volume.server or volume.team_id: volume for volume in storage.volumes_of(session, "mate")}
+            assert found.keys() == {"team", team.id}
+            assert 3_000_000 <= found[team.id].used < 3_200_000
+            assert found["team"].used < 1_000_000
+            assert json.loads(found[team.id].biggest) == []
+            teams.remove(session, team.id, "mate", "founder")
+        tight = hub.settings.model_copy(update={"storage": hub.settings.storage.model_copy(update={"team_gb": 0.003})})
+        storage.measure(tight, database, now() + storage.EVERY + timedelta(seconds=1))  # by the engine's own account this time
+        with database.read() as session:
+            [shared] = [one for one in storage.volumes_of(session, "founder") if one.team_id]
+            [(path, size)] = json.loads(shared.biggest)
+            assert path == "model.bin"
+            assert 3_000_000 <= size < 3_200_000
+        mate.stop("team")
+        mate.run("team")  # out of the team: the folder is not there any more
+        assert b"model.bin" not in container(engine, hub, "mate", "team").exec_run(["ls", "-R", "/home/jovyan"]).output
+        for visitor in (founder, mate, stranger):
+            visitor.stop("team")
+        engine.volumes.get(f"{hub.settings.academy.name}-team-{team.id}").remove()
+        with database.write() as session:
+            storage.measure_again(session, "founder")
+        storage.measure(hub.settings, database, now())
+        with database.read() as session:
+            assert not [one for one in storage.volumes_of(session, "founder") if one.team_id]
+        database.close()
 
     def test_staff_get_their_course_and_students_cannot_act_as_staff(self, hub: Hub, engine: Any) -> None:
         teacher = hub.login("teacher")
