@@ -32,7 +32,7 @@ EVERY = timedelta(minutes=15)
 LOOK = 3.0  # seconds between two looks whether somebody wants a new measurement
 DEPTH = 4  # folders down to which the biggest are looked for
 SHOWN = 10
-DU = f"du -0axB1 --max-depth={DEPTH} . 2>/dev/null | sort -zrn | head -zn 40"
+DU = f"du -0axB1 --max-depth={DEPTH} . 2>/dev/null | sort -zrn | head -zn 40; echo"
 
 
 class Volume(Base):
@@ -139,7 +139,7 @@ def _in_container(settings: Settings, name: str) -> tuple[int, list[tuple[str, i
             client.volumes.get(name)
         except docker.errors.NotFound as error:
             raise FileNotFoundError(name) from error
-        said: bytes = client.containers.run(
+        box = client.containers.create(
             images.image_tag("notebook", settings),
             entrypoint=["sh", "-c", DU],
             working_dir="/volume",
@@ -153,9 +153,14 @@ def _in_container(settings: Settings, name: str) -> tuple[int, list[tuple[str, i
             security_opt=["no-new-privileges"],
             mem_limit="512m",
             pids_limit=16,
-            remove=True,
         )
-    rows = [row.split("\t", 1) for row in said.decode(errors="replace").split("\0") if row]
+        try:
+            box.start()
+            box.wait(timeout=600)
+            said: bytes = box.logs(stderr=False)  # once it has ended: followers may miss the end
+        finally:
+            box.remove(force=True)
+    rows = [row.split("\t", 1) for row in said.decode(errors="replace").split("\0") if "\t" in row]
     sizes = {path.removeprefix("./"): int(size) for size, path in rows}
     return sizes.pop(".", 0), _telling(sizes)
 
