@@ -30,6 +30,8 @@ from academy.pages.hubapi import PREFIX
 from academy.pages.render import COMMON_HEADERS, done
 from academy.pages.visit import Pages, Visit, poll, visit
 from academy.settings import Profile, Settings
+from academy.vouchers import ledger
+from academy.vouchers.records import GPU_HOUR, Voucher
 
 router = APIRouter(prefix="/gpus")
 
@@ -37,6 +39,9 @@ BOOKED = mark("A lesson has booked this GPU.")
 IDLE = mark("This GPU has done nothing for a while.")
 USED_UP = mark("The voucher is running out.")
 UNTIL = mark("until %(time)s")
+KEEP = mark("Keep it, I am thinking")
+LEFT = mark("%(hours)s GPU-hours left")
+LOW = mark("Voucher %(number)s: %(left)s GPU-hours are left.")
 SAVE = mark("Save your work: this server stops at %(time)s.")
 WAIT = 5000  # milliseconds between two looks
 SPANS = {"day": timedelta(days=1), "week": timedelta(days=7)}
@@ -53,8 +58,10 @@ class Mine:
     runs_out_at: datetime  # by the profile's longest run
     reading: Reading | None  # the last minute's
     keeps_left: int
+    payer: ledger.Account | None
 
-    def told(self, language: str, zone: str) -> dict[str, object]:
+    def told(self, language: str, zone: str, csrf: str) -> dict[str, object]:
+        """What its notebook shows, in the reader's language; ``csrf`` is told only where there is something to press."""
         ends_at = self.lease.ends_at or self.runs_out_at
         why = {"booked": BOOKED, "idle": IDLE, "voucher": USED_UP}.get(self.lease.ends_why, "")
         clock = field_time(ends_at, zone)[11:]
@@ -67,7 +74,16 @@ class Mine:
             "utilisation": self.reading.utilisation if self.reading else None,
             "memory_gb": round(self.reading.memory_mb / 1024, 1) if self.reading else None,
             "page": translate(language, mark("GPU page")),
+            **self._paid(language),
+            **({"keep": translate(language, KEEP), "csrf": csrf} if self.lease.ends_why == "idle" and self.keeps_left else {}),
         }
+
+    def _paid(self, language: str) -> dict[str, object]:
+        if self.payer is None:
+            return {}
+        left = f"{(self.payer.free + self.payer.held) / GPU_HOUR:.2f}"
+        warning = translate(language, LOW, number=self.payer.voucher.number, left=left) if self.payer.low else ""
+        return {"voucher": translate(language, LEFT, hours=left), "low": self.payer.low, "voucher_warning": warning}
 
 
 @dataclass(frozen=True)
@@ -97,7 +113,7 @@ async def mine(visit: Visit = Depends(poll)) -> Response:
     """What a notebook shows of its GPU; why and when it ends in the reader's language."""
     found = (await visit.read(lambda db: _live(db, visit, "day")))["mine"]
     zone = visit.settings.academy.timezone
-    return JSONResponse([one.told(visit.language, zone) for one in found], headers=COMMON_HEADERS)
+    return JSONResponse([one.told(visit.language, zone, visit.session.csrf) for one in found], headers=COMMON_HEADERS)
 
 
 async def _page(
@@ -153,19 +169,34 @@ def _live(db: Read, visit: Visit, span: str) -> dict[str, Any]:
     places = pool.places(db, settings, devices, at)
     waits = {wait.holder: wait for wait in db.scalars(select(Wait))}
     line = [(waits[holder], place) for holder, place in places.items()]
-    mine = []
+    mine, payers = [], _payers(db, [lease.voucher_id for lease in leases if lease.login == login and lease.voucher_id])
     for lease in leases:
         profile = settings.profiles.get(lease.profile)
         if lease.login == login and lease.purpose == "server":
             model = known[lease.device].model if lease.device in known else "GPU"
             end = lease.granted_at + timedelta(hours=profile.hours if profile else 24)
             left = max(0, (profile.idle_keeps if profile else 0) - lease.keeps)
-            mine.append(Mine(lease, model, lease.server, end, latest.get(lease.device), left))
+            payer = payers.get(lease.voucher_id or "")
+            mine.append(Mine(lease, model, lease.server, end, latest.get(lease.device), left, payer))
     rows = [_row(db, device, leases, latest, SPANS.get(span, SPANS["day"]), at) for device in devices] if visit.operator else []
     waiting = [(wait, place) for wait, place in line if visit.operator or wait.login == login]
     total = sum(device.shares for device in devices)
     free = total - sum(lease.shares for lease in leases if lease.device in known)
-    return {"mine": mine, "waiting": waiting, "rows": rows, "span": span, "total": total, "free": free, "plot_size": PLOT}
+    return {
+        "mine": mine,
+        "waiting": waiting,
+        "rows": rows,
+        "span": span,
+        "total": total,
+        "free": free,
+        "plot_size": PLOT,
+        "hour": GPU_HOUR,
+    }
+
+
+def _payers(db: Read, vouchers: list[str]) -> dict[str, ledger.Account]:
+    found = db.scalars(select(Voucher).where(Voucher.id.in_(vouchers)))
+    return {account.voucher.id: account for account in ledger.accounts(db, found)}
 
 
 def _latest(db: Read, at: datetime) -> dict[str, Reading]:

@@ -139,6 +139,18 @@ def test_three_people_and_two_gpus(browser: Any, academy: Running) -> None:
     assert "H100 · 40%" in bar.inner_text()  # the keeper noted what the GPU does
     minji.shot("lab")
 
+    academy_driver(academy).says(*gpus(UUIDS))  # nobody computes any more, for longer than the profile lets them
+    with transaction(academy) as session:
+        for lease in session.scalars(select(Lease).where(Lease.login == "minji")):
+            lease.busy_at -= timedelta(hours=1)
+    until(lambda: _ends(academy, "minji") == "idle")
+    toast = minji.page.locator(".Toastify__toast", has_text="GPU가 한동안 쉬고 있어요")
+    minji.page.evaluate("window.dispatchEvent(new Event('focus'))")
+    toast.wait_for()
+    minji.shot("idle")
+    toast.get_by_text("생각 중이에요, 계속 쓸게요").click()
+    until(lambda: _ends(academy, "minji") == "")
+
     ask(teacher)
     place = teacher.page.locator("#progress-message", has_text="1명 가운데 1번째")
     place.wait_for()
@@ -165,6 +177,16 @@ def test_three_people_and_two_gpus(browser: Any, academy: Running) -> None:
     until(lambda: holders(academy) == {})
     for visitor in (minji, junho, teacher):
         visitor.close()
+    academy_driver(academy).says(*gpus(UUIDS, percent=40))
+
+
+def academy_driver(academy: Running) -> Driver:
+    return Driver(academy.config.parent / "driver")
+
+
+def _ends(academy: Running, login: str) -> str:
+    with transaction(academy) as session:
+        return str(session.scalar(select(Lease.ends_why).where(Lease.login == login, Lease.holder.is_not(None))))
 
 
 def _waits(academy: Running) -> list[str]:
@@ -198,6 +220,10 @@ def test_a_voucher_from_its_grant_to_zero(browser: Any, academy: Running) -> Non
     ask(founder, "GPU 샌드박스", "proto")
     ready(founder, "proto")
     _later(academy, minutes=4.9)  # of six that it lasts
+    founder.page.evaluate("window.dispatchEvent(new Event('focus'))")
+    founder.page.locator(".Toastify__toast", has_text="바우처 KV-2026-1").wait_for()
+    assert "시간 남음" in founder.page.inner_text(".academy-gpu")
+    founder.shot("voucher-in-lab")
     founder.home()
     founder.page.wait_for_selector("text=KV-2026-1")
     founder.shot("voucher-low")

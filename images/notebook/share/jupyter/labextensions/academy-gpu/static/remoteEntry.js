@@ -10,11 +10,24 @@
     box.target = "_blank";
     box.rel = "noopener";
     box.href = "/services/academy/gpus";
-    box.style.cssText = "padding: 0 8px; color: inherit; text-decoration: none; white-space: nowrap;";
+    box.style.cssText = "padding: 0 8px; line-height: 24px; color: inherit; text-decoration: none; white-space: nowrap;";
     box.hidden = true;
     const place = () => {
       if (!box.isConnected) document.querySelector("#jp-main-statusbar .jp-StatusBar-Right, #jp-main-statusbar")?.prepend(box);
     };
+
+    const tell = (message, actions) =>
+      app.commands
+        .execute("apputils:notify", { message, type: "warning", options: { autoClose: false, actions } })
+        .catch(() => window.alert(message));
+    app.commands.addCommand("academy-gpu:keep", {
+      label: "Keep the GPU",
+      execute: async ({ server: name, csrf }) => {
+        const body = new URLSearchParams({ _csrf: csrf, server: name });
+        await fetch("/services/academy/gpus/keep", { method: "POST", body, redirect: "manual" });
+        look();
+      },
+    });
 
     const warned = new Set();
     const warn = (one) => {
@@ -23,12 +36,18 @@
       if (warned.has(stage)) return;
       warned.add(stage);
       app.commands.execute("docmanager:save-all").catch(() => {});
-      app.commands
-        .execute("apputils:notify", { message: one.warning, type: "warning", options: { autoClose: false } })
-        .catch(() => window.alert(one.warning));
+      const keep = { label: one.keep, commandId: "academy-gpu:keep", args: { server, csrf: one.csrf } };
+      tell(one.warning, one.keep ? [keep] : []);
+    };
+    const warnOfVoucher = (one) => {
+      if (warned.has(one.low)) return; // a fifth is left, then a twentieth
+      warned.add(one.low);
+      tell(one.voucher_warning, []);
     };
 
+    let timer;
     const look = async () => {
+      clearTimeout(timer);
       try {
         const reply = await fetch("/services/academy/gpus/mine.json", { headers: { Accept: "application/json" } });
         const one = reply.ok ? (await reply.json()).find((found) => found.server === server) : undefined;
@@ -38,18 +57,21 @@
           if (one.utilisation !== null) parts.push(`${one.utilisation}%`);
           if (one.memory_gb !== null) parts.push(`${one.memory_gb} GB`);
           parts.push(one.ends);
+          if (one.voucher) parts.push(one.voucher);
           box.textContent = parts.join(" · ");
           box.title = one.warning || one.page;
           box.style.background = one.warning ? "var(--jp-warn-color1, #f57c00)" : "";
           place();
           if (one.warning) warn(one);
+          if (one.voucher_warning) warnOfVoucher(one);
         }
       } catch {
         // the network is away for a moment
       }
-      setTimeout(look, EVERY);
+      timer = setTimeout(look, EVERY);
     };
     app.restored.then(look);
+    window.addEventListener("focus", look);
   };
 
   window._JUPYTERLAB = window._JUPYTERLAB || {};
