@@ -402,15 +402,15 @@ class TestContainers:
         assert "nowhere 과목이 없어요." in teacher.refused("grade-nowhere")  # spawn-course-unknown
         assert "trial" in student.refused("trial")
 
-    def test_a_full_disk_and_a_full_home_are_named(self, hub: Hub, engine: Any) -> None:
+    def test_a_full_disk_is_named_and_a_full_home_starts(self, hub: Hub, engine: Any) -> None:
         """A home without room for what the image puts there, and one with room for nothing else."""
         student = hub.login("bob")
         with self.home(engine, hub, "bob", "size=4k"):
             assert student.refused(profile="answers").startswith("The server could not start because the disk is full.")
             assert "reason=spawn-disk-full" in hub.tail(60)
         with self.home(engine, hub, "bob", "size=1m,nr_inodes=5"):
-            assert student.refused(profile="cpu").startswith("The notebook could not start because your home folder is full")
-            assert "reason=spawn-home-full" in hub.tail(90)
+            student.run(profile="cpu")
+            student.stop()
 
     @contextlib.contextmanager
     def home(self, engine: Any, hub: Hub, user: str, limits: str) -> Iterator[None]:
