@@ -60,8 +60,8 @@ class Mine:
     keeps_left: int
     payer: ledger.Account | None
 
-    def told(self, language: str, zone: str, csrf: str) -> dict[str, object]:
-        """What its notebook shows, in the reader's language; ``csrf`` is told only where there is something to press."""
+    def told(self, language: str, zone: str) -> dict[str, object]:
+        """What its notebook shows, in the reader's language."""
         ends_at = self.lease.ends_at or self.runs_out_at
         why = {"booked": BOOKED, "idle": IDLE, "voucher": USED_UP}.get(self.lease.ends_why, "")
         clock = field_time(ends_at, zone)[11:]
@@ -75,7 +75,7 @@ class Mine:
             "memory_gb": round(self.reading.memory_mb / 1024, 1) if self.reading else None,
             "page": translate(language, mark("GPU page")),
             **self._paid(language),
-            **({"keep": translate(language, KEEP), "csrf": csrf} if self.lease.ends_why == "idle" and self.keeps_left else {}),
+            **({"keep": translate(language, KEEP)} if self.lease.ends_why == "idle" and self.keeps_left else {}),
         }
 
     def _paid(self, language: str) -> dict[str, object]:
@@ -113,7 +113,7 @@ async def mine(visit: Visit = Depends(poll)) -> Response:
     """What a notebook shows of its GPU; why and when it ends in the reader's language."""
     found = (await visit.read(lambda db: _live(db, visit, "day")))["mine"]
     zone = visit.settings.academy.timezone
-    return JSONResponse([one.told(visit.language, zone, visit.session.csrf) for one in found], headers=COMMON_HEADERS)
+    return JSONResponse([one.told(visit.language, zone) for one in found], headers=COMMON_HEADERS)
 
 
 async def _page(

@@ -148,7 +148,9 @@ def test_three_people_and_two_gpus(browser: Any, academy: Running) -> None:
     minji.page.evaluate("window.dispatchEvent(new Event('focus'))")
     toast.wait_for()
     minji.shot("idle")
-    toast.get_by_text("생각 중이에요, 계속 쓸게요").click()
+    with minji.context.expect_page() as opened:
+        toast.get_by_text("생각 중이에요, 계속 쓸게요").click()
+    opened.value.get_by_role("button", name="생각 중이에요, 계속 쓸게요").click()
     until(lambda: _ends(academy, "minji") == "")
 
     ask(teacher)

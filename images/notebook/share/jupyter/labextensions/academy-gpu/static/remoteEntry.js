@@ -20,13 +20,10 @@
       app.commands
         .execute("apputils:notify", { message, type: "warning", options: { autoClose: false, actions } })
         .catch(() => window.alert(message));
+    // The academy takes no orders from scripts, whose origin notebooks share: its own page has the button.
     app.commands.addCommand("academy-gpu:keep", {
       label: "Keep the GPU",
-      execute: async ({ server: name, csrf }) => {
-        const body = new URLSearchParams({ _csrf: csrf, server: name });
-        await fetch("/services/academy/gpus/keep", { method: "POST", body, redirect: "manual" });
-        look();
-      },
+      execute: () => window.open("/services/academy/gpus", "_blank", "noopener"),
     });
 
     const warned = new Set();
@@ -36,7 +33,7 @@
       if (warned.has(stage)) return;
       warned.add(stage);
       app.commands.execute("docmanager:save-all").catch(() => {});
-      const keep = { label: one.keep, commandId: "academy-gpu:keep", args: { server, csrf: one.csrf } };
+      const keep = { label: one.keep, commandId: "academy-gpu:keep" };
       tell(one.warning, one.keep ? [keep] : []);
     };
     const warnOfVoucher = (one) => {
