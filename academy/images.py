@@ -45,7 +45,11 @@ MIRROR = re.compile(r"^(?:URIs:|deb\s+(?:\[.*\]\s)?)\s*(https?://\S+)", re.MULTI
 REGISTRY_SECONDS = 20.0  # until a registry that says nothing counts as unreachable
 WASTE = ["usr/share/doc", "usr/share/man", "usr/share/info", "usr/share/locale", "var/lib/apt/lists", "var/log"]
 
-_PYTHON_INPUTS = ["images/base", "images/python"]
+_PYTHON_INPUTS = [
+    "images/base",
+    "images/python",
+    *(f"academy_lm/{n}.py" for n in ("__init__", "files", "model", "text", "train")),
+]
 _CHECKS = tuple(f"grading/{name}.py" for name in ("__init__", "border", "checks", "timing", "wire"))
 INPUTS = {
     "base": ["images/base"],

@@ -92,6 +92,11 @@ def _catalogue() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def calibrated() -> set[str]:
+    """Names of the gates that this unit's solution was seen to pass on a GPU."""
+    return set(_catalogue().get("calibrated", []))
+
+
 def _text(key: str, **values: object) -> str:
     return _TEXTS[key][language()].format(**values)
 
@@ -228,7 +233,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice)
 
 
 def __getattr__(name: str) -> Any:
-    """The performance gates, at their first use: ``speedup``, ``gate``, ``Speedup``, ``bandwidth``."""
+    """The performance gates, at their first use: ``speedup``, ``gate``, ``gpu``, ``Speedup``, ``bandwidth``."""
     from grading import timing
 
     if name not in timing.__all__:

@@ -3,6 +3,9 @@
 In a student's notebook both versions are timed in this process. In the grader the student's version is timed by the CPU clock
 of its whole sandbox, which its code can neither read nor set; what it spends in the tests' objects counts too. Inputs are fresh
 at every call, the order alternates, results are compared.
+
+Work on a GPU is timed by the wall clock of the tests' process, from the call until its finished result is there; the run has
+the device to itself. Such a gate counts only where its unit was calibrated on a GPU; elsewhere it is reported.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 from grading import checks
 from grading.border import Handle
 
-__all__ = ["Speedup", "bandwidth", "gate", "speedup"]
+__all__ = ["Speedup", "bandwidth", "gate", "gpu", "speedup"]
 
 SHORTEST = 0.01  # seconds of a timed block: shorter calls are timed several in a row
 MOST_CALLS = 64  # in a block
@@ -38,6 +41,14 @@ _TEXTS = {
         "ko": "{ratio:.1f}배가 나왔어요. {wanted:g}배 이상이어야 해요.",
         "en": "It reached {ratio:.1f}x; at least {wanted:g}x is wanted.",
     },
+    "no-gpu": {
+        "ko": "이 서버에는 GPU가 없어서 이 부분은 건너뛰어요.",
+        "en": "There is no GPU on this server; this part is left out.",
+    },
+    "reported": {
+        "ko": "아직 GPU에서 기준을 맞춰 보지 않은 단원이라, 이 결과는 보여 주기만 하고 점수에는 넣지 않아요.",
+        "en": "This unit was not calibrated on a GPU yet: the figure is reported and not graded.",
+    },
     "floor": {
         "ko": "이 컴퓨터의 물리적인 한계보다 빠른 값이 나왔어요. 계산을 건너뛰지 않았는지 확인해 보세요.",
         "en": "This is faster than the machine's physical limit allows. Is some of the work left out?",
@@ -53,6 +64,7 @@ class Speedup:
     rounds: tuple[float, ...]
     fast_seconds: float
     slow_seconds: float
+    gpu: bool = False
 
     def __str__(self) -> str:
         return f"{self.ratio:.1f}x ({min(self.rounds):.1f}x - {max(self.rounds):.1f}x)"
@@ -64,12 +76,14 @@ def speedup(
     inputs: Callable[[int], tuple[Any, ...]],
     same: Callable[[Any, Any], bool],
     rounds: int = 5,
+    gpu: bool = False,
 ) -> Speedup:
     """CPU time of ``slow`` over CPU time of ``fast``, on one thread: alternating order, fresh inputs at every call.
 
     Args:
         inputs: makes the arguments of call i.
         same: whether two results agree.
+        gpu: both work on a GPU, so take wall time instead, until the result is there.
 
     Raises:
         AssertionError: a pair of results does not agree.
@@ -78,7 +92,9 @@ def speedup(
     seconds: tuple[list[float], list[float]] = ([], [])
     with _one_thread():  # idle threads of a pool spin, and spinning counts as CPU time
         drawn = inputs(0)
-        counts = [_count(function, drawn) for function in (fast, slow)]  # also warms both up
+        for function in (fast, slow) if gpu else ():
+            _timed(function, [drawn], gpu)  # compiles kernels
+        counts = [_count(function, drawn, gpu) for function in (fast, slow)]  # also warms both up
         for turn in range(rounds):
             pool = [inputs(1 + turn * max(counts) + i) for i in range(max(counts))]
             compared = random.sample(range(len(pool)), min(counts))  # nobody can tell which results these are
@@ -86,24 +102,35 @@ def speedup(
             blocks = (pool, few) if counts[0] > counts[1] else (few, pool)
             results: list[list[Any]] = [[], []]
             for side, function in [(0, fast), (1, slow)][:: 1 if turn % 2 == 0 else -1]:
-                results[side], spent = _timed(function, blocks[side])
+                results[side], spent = _timed(function, blocks[side], gpu)
                 seconds[side].append(spent / len(blocks[side]))
             many, some = results if counts[0] > counts[1] else results[::-1]
             if not all(same(*pair) for pair in zip([many[i] for i in compared], some, strict=True)):
                 raise AssertionError(_text("unequal"))
             ratios.append(seconds[1][-1] / seconds[0][-1])
-    return Speedup(statistics.median(ratios), tuple(ratios), statistics.median(seconds[0]), statistics.median(seconds[1]))
+    return Speedup(statistics.median(ratios), tuple(ratios), statistics.median(seconds[0]), statistics.median(seconds[1]), gpu)
 
 
-def _count(function: Callable[..., Any], arguments: tuple[Any, ...]) -> int:
+def _count(function: Callable[..., Any], arguments: tuple[Any, ...], gpu: bool) -> int:
     """How many calls make a block that is long enough to be timed."""
-    _, spent = _timed(function, [arguments])
+    _, spent = _timed(function, [arguments], gpu)
     return max(1, min(MOST_CALLS, math.ceil(SHORTEST / max(spent, 1e-9))))
 
 
-def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> tuple[list[Any], float]:
-    """The results, and the CPU seconds of all calls together."""
+def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]], gpu: bool) -> tuple[list[Any], float]:
+    """The results, and the CPU seconds of all calls together; on a GPU, the seconds."""
     border = checks.border
+    if gpu:
+        _finish()
+        began = time.perf_counter()
+        results = (
+            function.each(arguments) if isinstance(function, checks._Function) else [function(*each) for each in arguments]
+        )
+        _finish()
+        spent = time.perf_counter() - began
+        if not all(map(_plain, results)):
+            raise AssertionError(_text("promise"))
+        return results, max(spent, 1e-9)
     if border is None:
         began = time.process_time()
         results = [function(*each) for each in arguments]
@@ -120,6 +147,23 @@ def _timed(function: Callable[..., Any], arguments: list[tuple[Any, ...]]) -> tu
         if border.calls > calls:  # a test's function around the student's
             spent += _their_clock() - theirs
     return results, max(spent, 1e-9)
+
+
+def _finish() -> None:
+    """Wait until this process's work on the GPU is done."""
+    import torch
+
+    torch.cuda.synchronize()
+
+
+def gpu() -> bool:
+    """Whether there is a GPU to work on; where there is none, says that what follows is left out."""
+    import torch
+
+    if torch.cuda.is_available():
+        return True
+    print(_text("no-gpu"))
+    return False
 
 
 def _plain(value: Any) -> bool:
@@ -140,6 +184,8 @@ def _their_clock() -> float:
 def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_seconds: float = 0.0) -> None:
     """A performance gate: says and draws the figure, its spread and the gate; in the grader the figure is recorded.
 
+    A figure from a GPU is graded only where the unit's ``calibration.toml`` knows the gate.
+
     Args:
         text: where to look when it is missed.
         floor_seconds: no code can do one call faster on this machine (see ``bandwidth``); a faster result is refused.
@@ -150,6 +196,7 @@ def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_sec
     low, high = min(reached.rounds), max(reached.rounds)
     impossible = reached.fast_seconds < floor_seconds
     passed = reached.ratio >= at_least and not impossible
+    graded = not reached.gpu or name in checks.calibrated()
     print(f"gate {name}: {reached.ratio:.2f}x, at least {at_least:g}x")
     if checks.service is not None:  # it draws the figure that it records
         figure = {"name": name, "ratio": reached.ratio, "low": low, "high": high, "at_least": at_least, "passed": passed}
@@ -158,6 +205,9 @@ def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_sec
         from IPython.display import display
 
         display({"image/svg+xml": picture(name, reached.ratio, low, high, at_least)}, raw=True)  # type: ignore[no-untyped-call]
+    if not graded:
+        print(_text("reported"))
+        return
     if impossible:
         raise AssertionError(_text("floor"))
     if not passed:
