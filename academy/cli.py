@@ -16,6 +16,7 @@ from academy.gpus import cli as gpus_cli
 from academy.messages import AcademyError
 from academy.settings import Settings, SettingsError, load
 from academy.vouchers import cli as vouchers_cli
+from grading.courses import cli as courses_cli
 
 if TYPE_CHECKING:
     from academy.people import Person
@@ -25,8 +26,7 @@ people_app = typer.Typer(no_args_is_help=True, help="People: list, import a rost
 images_app = typer.Typer(no_args_is_help=True, help="The images of notebook servers and of the grader.")
 app.add_typer(people_app, name="people")
 app.add_typer(images_app, name="images")
-courses_app = typer.Typer(no_args_is_help=True, help="Courses as files: list, build, prove.")
-app.add_typer(courses_app, name="courses")
+app.add_typer(courses_cli.app, name="courses")
 app.command("gpus")(gpus_cli.show)
 app.add_typer(vouchers_cli.app, name="vouchers")
 app.add_typer(vouchers_cli.teams_app, name="teams")
@@ -256,70 +256,6 @@ def images_freeze() -> None:
     from academy import images
 
     typer.echo(f"{images.freeze(load())} is written. Build, test, then commit it.")
-
-
-@courses_app.command("list")
-def courses_list() -> None:
-    """Print courses and units, and what is wrong with those that cannot be read."""
-    from grading.courses import catalogue
-
-    config = load()
-    for course in catalogue.courses(config):
-        typer.secho(f"{course.id}  {course.title.ko} · {course.title.en}", bold=True)
-        for unit in course.units:
-            typer.echo(f"  {unit.number:<5} {unit.id:<20} {unit.title.ko} · {unit.title.en}")
-    for problem in catalogue.problems(config):
-        typer.secho(str(problem), fg="red", err=True)
-
-
-@courses_app.command("build")
-def courses_build(
-    course: Annotated[str | None, typer.Argument(help="Default: all courses.")] = None,
-    unit: Annotated[str | None, typer.Argument(help="Default: all units.")] = None,
-) -> None:
-    """Write nbgrader's sources and releases of what has changed, in both languages."""
-    from grading.courses import build
-
-    built = build.build(load(), course, unit)
-    typer.echo("\n".join(f"{c}/{u} built" for c, u in built) or "Nothing has changed.")
-
-
-@courses_app.command("check")
-def courses_check(
-    course: Annotated[str | None, typer.Argument(help="Default: all courses.")] = None,
-    unit: Annotated[str | None, typer.Argument(help="Default: all units.")] = None,
-) -> None:
-    """Prove units: the solution earns all points, the empty release none, every known mistake is caught."""
-    import json
-
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    from academy.settings import CHECKOUT
-    from grading.courses import catalogue, check
-
-    config, console = load(), Console()
-    table = Table(Column("unit", no_wrap=True), "tasks", "points", "hidden tests", "mistakes caught", "gates", "seconds", "")
-    records = []
-    for found in [catalogue.course(config, course)] if course else catalogue.courses(config):
-        for wanted in [found.unit(unit)] if unit else found.units:
-            with console.status(wanted.id) as status:
-                record = check.check(config, found, wanted, status.update if console.is_terminal else console.print)
-            records.append(record)
-            caught = f"{record.mistakes_caught} of {record.mistakes}"
-            gates = ", ".join(f"{gate['ratio']:.1f}x of {gate['at_least']:g}x" for gate in record.gates) or "-"
-            counts = [f"{record.tasks}", f"{record.points:g}", f"{record.hidden_tests}", caught, gates, f"{record.seconds:.0f}"]
-            table.add_row(record.unit, *counts, "ok" if record.ok else "[red]failed[/red]")
-    console.print(table)
-    problems = [f"{record.unit}: {problem}" for record in records for problem in record.problems]
-    problems += [str(problem) for problem in catalogue.problems(config)]
-    for problem in problems:
-        console.print(problem, style="red", markup=False)
-    output = CHECKOUT / "build" / "courses.json"
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps([r.as_dict() for r in records], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    if problems:
-        raise typer.Exit(1)
 
 
 @people_app.command("list")

@@ -147,7 +147,7 @@ def _demo(settings: Settings, database: Database, courses: dict[str, list[str]],
         if session.get(Person, "teacher") is None:
             return  # not the demo's people any more
         enrolled = set(session.scalars(select(Enrollment.course).where(Enrollment.login == "teacher")))
-        for course in sorted(courses.keys() - enrolled):
+        for course in sorted(course for course, units in courses.items() if units and course not in enrolled):
             for row in _demo_people():
                 person = session.get(Person, row.login)
                 if person is not None and row.role in COURSE_ROLES:

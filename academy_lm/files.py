@@ -19,8 +19,8 @@ from academy_lm.model import Model
 IMAGE = Path("/opt/academy/lm")  # what the images of notebooks and sandboxes have
 SHAPE = ("layers", "heads", "kv_heads", "width", "vocabulary", "longest")
 _TEXTS = {
-    "ko": "언어 모델을 처음 한 번 학습시켜요. CPU 두 개로 1분 30초쯤 걸려요: {folder}",
-    "en": "Training the language model, this once: about 90 seconds on two CPUs: {folder}",
+    "ko": "언어 모델을 처음 한 번 학습시켜요. 2분쯤 걸려요: {folder}",
+    "en": "Training the language model, this once: about two minutes: {folder}",
 }
 
 
@@ -62,6 +62,8 @@ def _cached() -> Path:
     with found.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.is_dir():
+            for left in found.parent.glob("unfinished-*"):  # by one that was ended
+                shutil.rmtree(left, ignore_errors=True)
             _train(found)
     return found
 

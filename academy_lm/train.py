@@ -1,11 +1,10 @@
-"""Trains the models: ``python -m academy_lm.train --output FOLDER`` (a fixed number of steps, seeded; two CPUs)."""
+"""Trains the models: ``python -m academy_lm.train --output FOLDER`` (a fixed number of steps, seeded; one CPU)."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +48,7 @@ def train(output: Path, recipes: dict[str, Recipe] = RECIPES, report: Callable[[
     """Train every model, write its weights and ``losses.json``; returns what that file holds (nats a byte)."""
     output.mkdir(parents=True, exist_ok=True)
     losses = {}
-    with _two_threads():
+    with _one_thread():
         for name, recipe in recipes.items():
             model, losses[name] = _one(recipe, partial(_said, report, name))
             save(model, output / f"{name}.npz")
@@ -141,10 +140,10 @@ def _schedule(done: float) -> float:
 
 
 @contextmanager
-def _two_threads() -> Iterator[None]:
-    """The order of additions, and with it the loss, depends on the number of threads."""
+def _one_thread() -> Iterator[None]:
+    """The loss depends on the order of additions, so on the number of threads; on a busy CPU two wait for each other."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(1)
     try:
         yield
     finally:

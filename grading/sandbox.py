@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from academy.messages import AcademyError
-from academy.settings import Settings
+from academy.settings import CHECKOUT, Settings
 from grading import warm
 
 Side = Literal["student", "tests"]
@@ -302,6 +302,7 @@ class _Process(Box):
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.home),
             "MPLCONFIGDIR": str(self.home),
+            "MATPLOTLIBRC": str(CHECKOUT / "images" / "python" / "matplotlibrc"),  # Hangul in plots
             **_environment(settings, gpu),
             "CUDA_VISIBLE_DEVICES": gpu,
         }

@@ -49,13 +49,14 @@ async def home(visit: Visit = Depends(fresh_visit)) -> HTMLResponse:
 
 async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbox_name: str = "") -> HTMLResponse:
     given = [e.course for e in visit.person.enrollments if e.role != "student"]
-    courses = await visit.read(lambda db: work.courses_of(visit, db))
+    courses, path = await visit.read(lambda db: work.courses_of(visit, db))
     ending, low = await visit.read(lambda db: (pool.ending(db, visit.session.login), ledger.warnings(db, visit.person, now())))
     volumes = await visit.read(lambda db: storage.rows(db, visit))
     return visit.page(
         "home.html",
         status,
         courses=courses,
+        path=path,
         ending=ending,
         low=low,
         volumes=volumes,

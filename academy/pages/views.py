@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import TypeVar
 
 from sqlalchemy import func, select
@@ -81,13 +83,14 @@ class StudentUnit:
 
     unit: Named
     due_at: datetime | None  # the student's own
-    state: str  # open, fetched, overdue, submitted, late, graded
+    state: str  # closed, open, fetched, overdue, submitted, late, graded
     newest: Receipt | None
     extension: Extension | None = None
     phase: str = ""  # of the grader's work on the newest submission, or failed; empty when it does not work on it
     result: Result | None = None  # of the newest submission
     regrade: Regrade | None = None  # the last about the newest submission
     leaderboard: bool = False
+    needed: str = ""  # the units to master first, where it is closed
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,20 @@ def named_units(settings: Settings, course: str, language: str) -> dict[str, Nam
     return found
 
 
-def student_course(db: Read, settings: Settings, course: str, login: str, language: str, now: datetime) -> StudentCourse:
-    """A course's released units, their state for one student, and the student's last receipts."""
+def student_course(
+    db: Read,
+    settings: Settings,
+    course: str,
+    login: str,
+    language: str,
+    now: datetime,
+    closed: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> StudentCourse:
+    """A course's released units, their state for one student, and the student's last receipts.
+
+    Args:
+        closed: (course, unit) -> the units that keep it closed to the student.
+    """
     names = named_units(settings, course, language)
     releases = {r.unit: r for r in db.scalars(select(Release).where(Release.course == course))}
     submissions = list(
@@ -163,17 +178,19 @@ def student_course(db: Read, settings: Settings, course: str, login: str, langua
         mine, extension = newest.get(unit), extensions.get(unit)
         due_at = extension.due_at if extension else releases[unit].due_at
         found = result(db, rules, mine.submission, language) if mine else None
+        needed = "" if mine or unit in fetched else closed.get((course, unit), "")
         units.append(
             StudentUnit(
                 names.get(unit, Named(unit, unit)),
                 due_at,
-                _state(due_at, mine, found, unit in fetched, now),
+                "closed" if needed else _state(due_at, mine, found, unit in fetched, now),
                 mine,
                 extension,
                 _phase(db, rules, mine.submission) if mine else "",
                 found,
                 next(iter(regrades_of(db, mine.submission)), None) if mine else None,
                 bool(rules.leaderboard(unit)),
+                needed,
             )
         )
     to_come = [name for unit, name in names.items() if unit not in releases and name.number]

@@ -8,11 +8,12 @@ from sqlalchemy.orm import Session as Read
 
 from academy.database import now
 from academy.messages import AcademyError
-from academy.pages import views
+from academy.pages import path, views
 from academy.pages.hubapi import PREFIX
 from academy.pages.render import done
 from academy.pages.visit import Visit, poll, visit
-from grading import operations
+from grading import mastery, operations
+from grading.courses import catalogue
 from grading.records import Nickname, Regrade, Submission
 
 router = APIRouter()
@@ -20,10 +21,12 @@ router = APIRouter()
 WAIT = 2000  # milliseconds between two looks while the grader works on something of theirs
 
 
-def courses_of(visit: Visit, db: Read) -> list[views.StudentCourse]:
-    """The courses that somebody takes."""
+def courses_of(visit: Visit, db: Read) -> tuple[list[views.StudentCourse], path.Path]:
+    """The courses that somebody takes, and their path through all courses."""
+    settings, login, language = visit.settings, visit.session.login, visit.language
+    way = path.draw(catalogue.courses(settings), mastery.of(db, settings, login), language)
     taken = [e.course for e in visit.person.enrollments if e.role == "student"]
-    return [views.student_course(db, visit.settings, c, visit.session.login, visit.language, now()) for c in taken]
+    return [views.student_course(db, settings, c, login, language, now(), way.closed) for c in taken], way
 
 
 def wait(courses: list[views.StudentCourse]) -> int:
@@ -33,8 +36,8 @@ def wait(courses: list[views.StudentCourse]) -> int:
 @router.get("/work.json")
 async def work(visit: Visit = Depends(poll)) -> Response:
     """The home page's courses as they are now."""
-    courses = await visit.read(lambda db: courses_of(visit, db))
-    return visit.live("home_live.html", wait(courses), courses=courses)
+    courses, way = await visit.read(lambda db: courses_of(visit, db))
+    return visit.live("home_live.html", wait(courses), courses=courses, path=way)
 
 
 @router.get("/submissions/{submission_id}/regrade")

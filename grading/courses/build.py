@@ -21,6 +21,8 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from academy.gpus import inventory
+from academy.gpus.plan import suits
 from academy.settings import Settings
 from grading.courses import catalogue
 from grading.courses.catalogue import Course, CourseError, Unit
@@ -28,7 +30,8 @@ from grading.courses.catalogue import Course, CourseError, Unit
 LANGUAGES = ("ko", "en")
 CODE = "# 여기에 코드를 쓰세요. / YOUR CODE HERE\nraise NotImplementedError()"
 ANSWER = "여기에 답을 쓰세요. / Write your answer here."
-FORMAT = 5  # counts up when what this module writes changes
+FORMAT = 6  # counts up when what this module writes changes
+CALIBRATION, RECORD = "calibration.toml", "record.md"  # written by the commands of these names; neither goes to students
 _FOLDERS = ("source", "source.en", "release", "release.en", "submitted", "autograded", "feedback")
 _KINDS = {
     "solution": {"grade": False, "locked": False, "solution": True, "task": False},
@@ -91,15 +94,18 @@ def prepare_folder(settings: Settings, course: str) -> Path:
     return folder
 
 
-def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode:
+def notebook(unit: Unit, course_id: str, language: str, gpus: bool = False) -> nbformat.NotebookNode:
     """A unit's source notebook in one language, with solutions and hidden tests.
+
+    Args:
+        gpus: submissions are graded on GPUs, so a test that is marked ``gpu`` earns its points once the unit is calibrated.
 
     Raises:
         CourseError: a cell without an id, an id twice, an unknown kind, a test without points.
     """
     import jupytext  # slow to import, and not needed when nothing has changed
 
-    cells, seen = [], set()
+    cells, seen, counts = [], set(), gpus and bool(calibration(unit))
     for number, cell in enumerate(jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells, 1):
         metadata = dict(cell.metadata)
         identity, kind, spoken = metadata.get("id"), metadata.get("kind"), metadata.get("lang")
@@ -114,6 +120,8 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
         seen.add((identity, spoken))
         if spoken not in (None, language):
             continue
+        if metadata.get("gpu") and not counts:
+            metadata["points"] = 0
         cells.append(_cell(cell, identity, kind, metadata))
     return new_notebook(
         cells=cells,
@@ -125,6 +133,11 @@ def notebook(unit: Unit, course_id: str, language: str) -> nbformat.NotebookNode
     )
 
 
+def wants_gpu(cell: Any) -> bool:
+    """Whether a test cell of a source notebook was marked ``gpu``."""
+    return bool(cell.metadata.get("academy", {}).get("gpu"))
+
+
 def _cell(cell: Any, identity: str, kind: str | None, metadata: dict[str, Any]) -> nbformat.NotebookNode:
     make: Any = new_code_cell if cell.cell_type == "code" else new_markdown_cell
     made: nbformat.NotebookNode = make(cell.source, id=identity)
@@ -134,6 +147,8 @@ def _cell(cell: Any, identity: str, kind: str | None, metadata: dict[str, Any]) 
         made.metadata["nbgrader"] = {"schema_version": 3, "grade_id": identity, **_KINDS[kind]}
         if "points" in metadata:
             made.metadata["nbgrader"]["points"] = metadata["points"]
+        if metadata.get("gpu"):
+            made.metadata["academy"] = {"gpu": True}
     return made
 
 
@@ -160,9 +175,24 @@ def messages(unit: Unit) -> dict[str, dict[str, str]]:
     return found
 
 
+def calibration(unit: Unit) -> dict[str, dict[str, Any]]:
+    """The gates that the solution passed on a GPU, with figure, machine and date, as ``academy courses calibrate`` wrote them.
+
+    Raises:
+        CourseError: the file is no TOML.
+    """
+    path = unit.folder / CALIBRATION
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CourseError("course-file-wrong", file=path, problem=str(error)) from error
+
+
 def write_files(unit: Unit, language: str, folder: Path) -> None:
     """What lies beside the notebook: the messages, in both languages since grading has one source for both, and data."""
-    catalogue = {"language": language, "messages": messages(unit)}
+    catalogue = {"language": language, "messages": messages(unit), "calibrated": sorted(calibration(unit))}
     (folder / "messages.json").write_text(json.dumps(catalogue, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     for path in extra_files(unit):
         target = folder / path.relative_to(unit.folder)
@@ -174,33 +204,38 @@ def extra_files(unit: Unit) -> list[Path]:
     """Data, pictures and modules that go along with the notebook; mistakes and the source stay here."""
     skip = {"mistakes", "__pycache__"}
     files = (path for path in sorted(unit.folder.rglob("*")) if path.is_file())
-    own = {unit.source.name, "messages.toml"}
+    own = {unit.source.name, "messages.toml", CALIBRATION, RECORD}
     return [f for f in files if not skip & set(f.relative_to(unit.folder).parts) and f.name not in own]
 
 
 def _digest(unit: Unit) -> str:
     digest = hashlib.sha256(str(FORMAT).encode())
-    for path in [unit.source, unit.folder / "messages.toml", *extra_files(unit)]:
+    for path in [unit.source, unit.folder / "messages.toml", unit.folder / CALIBRATION, *extra_files(unit)]:
         if path.is_file():
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def _build_unit(settings: Settings, course: Course, unit: Unit) -> bool:
-    stamp = settings.course_folder(course.id) / f".built-{unit.id}"
-    digest = _digest(unit)
+    stamp, gpus = settings.course_folder(course.id) / f".built-{unit.id}", _has_gpus(settings, unit)
+    digest = f"{_digest(unit)} {gpus}"
     if stamp.is_file() and stamp.read_text() == digest and release(settings, course, unit, "en").is_dir():
         return False
     for language in LANGUAGES:
         folder = source(settings, course, unit, language)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        nbformat.write(notebook(unit, course.id, language), folder / f"{unit.id}.ipynb")
+        nbformat.write(notebook(unit, course.id, language, gpus), folder / f"{unit.id}.ipynb")
         write_files(unit, language, folder)
         _generate(settings, course, unit, language)
     _share(settings, settings.course_folder(course.id), unit)
     stamp.write_text(digest)
     return True
+
+
+def _has_gpus(settings: Settings, unit: Unit) -> bool:
+    """Whether the unit's submissions are graded with a GPU in this academy."""
+    return unit.gpu and any(suits(device, "whole") for device in inventory.devices(settings))
 
 
 def _generate(settings: Settings, course: Course, unit: Unit, language: str) -> None:

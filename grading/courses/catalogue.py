@@ -51,13 +51,26 @@ class Late(BaseModel):
     most_days: int = Field(0, ge=0, description="After so many days a submission earns nothing; 0: no end.")
 
 
+class Coming(BaseModel):
+    """A unit that is announced and not written yet: ``[[coming]]`` of ``course.toml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: str = Field(pattern=r"^\d+\.\d+$")
+    title: Text
+
+
 class _CourseFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: Text
     description: Text = Text(ko="", en="")
     late: Late = Late()
+    mastery: float = Field(
+        0.7, ge=0, le=1, description="Part of a unit's points that masters it; 0: every unit is open at once."
+    )
     units: list[Unit] = Field(default_factory=list)
+    coming: list[Coming] = Field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,14 @@ class Course:
     description: Text
     units: list[Unit]
     folder: Path
-    late: Late = Late()
+    late: Late
+    mastery: float
+    coming: list[Coming]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Of its units, then of those to come."""
+        return [*(unit.number for unit in self.units), *(coming.number for coming in self.coming)]
 
     def unit(self, wanted: str) -> Unit:
         """A unit by id or number.
@@ -87,7 +107,7 @@ class Course:
 def courses(settings: Settings) -> list[Course]:
     """All courses that can be read, in the order of their first unit's number; see ``problems`` for the others."""
     found = [course for course in map(_try, _folders(settings)) if isinstance(course, Course)]
-    return sorted(found, key=lambda course: [_number(unit.number) for unit in course.units[:1]])
+    return sorted(found, key=lambda course: min(map(_number, course.numbers), default=()))
 
 
 def problems(settings: Settings) -> list[CourseError]:
@@ -147,4 +167,4 @@ def _read(folder: Path) -> Course:
     if twice or missing:
         problem = "; ".join([*(f"{name} stands twice" for name in twice), *(f"{name} is missing" for name in missing)])
         raise CourseError("course-file-wrong", file=path, problem=problem)
-    return Course(folder.name, file.title, file.description, units, folder, file.late)
+    return Course(folder.name, file.title, file.description, units, folder, file.late, file.mastery, file.coming)

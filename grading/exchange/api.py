@@ -32,13 +32,14 @@ from starlette.requests import ClientDisconnect
 from academy.database import Database, now
 from academy.messages import AcademyError
 from academy.settings import Settings
+from grading import mastery
 from grading.courses import catalogue
 from grading.exchange import archive
 from grading.exchange.callers import Caller, Callers
 from grading.exchange.store import Blob, Store, Writer
 from grading.operations import due_for, grade_at_once
 from grading.penalties import is_late
-from grading.records import Feedback, Job, Release, Submission, record
+from grading.records import Feedback, History, Job, Release, Submission, record
 
 log = logging.getLogger(__name__)
 
@@ -276,11 +277,12 @@ def me(service: Exchange, caller: Asking) -> Me:
 
 @routes.get("/courses/{course}/units")
 def units(course: Id, service: Exchange, caller: Asking) -> list[UnitRelease]:
-    """The units that can be fetched now."""
+    """The units that can be fetched now; a student sees none that is still closed to them."""
     _need_member(caller, course)
     with service.database.read() as session:
         releases = session.scalars(select(Release).where(Release.course == course).order_by(Release.released_at)).all()
         receipts = _receipts(session, select(Submission).where(Submission.course == course, Submission.login == caller.login))
+        closed = _closed(session, service.settings, caller, course)
     return [
         UnitRelease(
             course=release.course,
@@ -291,6 +293,7 @@ def units(course: Id, service: Exchange, caller: Asking) -> list[UnitRelease]:
             submissions=[receipt for receipt in receipts if receipt.unit == release.unit],
         )
         for release in releases
+        if release.unit not in closed
     ]
 
 
@@ -300,10 +303,24 @@ def fetch(course: Id, unit: Id, service: Exchange, caller: Asking, language: Lan
     _need_member(caller, course)
     with service.write() as session:
         release = _released(session, course, unit)
+        if needed := _closed(session, service.settings, caller, course).get(unit):
+            percent = round(100 * catalogue.course(service.settings, course).mastery)
+            raise AcademyError("unit-locked", 403, needed=mastery.names(needed, caller.language), percent=percent)
         given = language if language in release.blobs else min(release.blobs, key=lambda tag: tag != "ko")
         sha256 = release.blobs[given]
         record(session, caller.login, "fetch", course, unit, caller.login, language=given, sha256=sha256)
     return _file(service, sha256, {"X-Academy-Language": given})
+
+
+def _closed(session: Session, settings: Settings, caller: Caller, course: str) -> dict[str, list[catalogue.Unit]]:
+    """The units that a student has not begun and that are closed to them: those to master first, by unit."""
+    if caller.person.role_in(course) != "student":
+        return {}
+    reached = mastery.of(session, settings, caller.login)
+    query = select(History.unit).where(History.course == course, History.actor == caller.login, History.action == "fetch")
+    begun = {unit for owner, unit in reached.submitted if owner == course} | set(session.scalars(query))
+    found = {unit.id: reached.needed(owner, unit) for owner, unit in reached.known.values() if owner.id == course}
+    return {unit: needed for unit, needed in found.items() if needed and unit not in begun}
 
 
 @routes.put("/courses/{course}/units/{unit}/release")

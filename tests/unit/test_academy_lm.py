@@ -21,7 +21,7 @@ from academy_lm import files, train
 from academy_lm.model import Model
 from academy_lm.text import VOCABULARY, documents
 
-TINY = {"tiny": train.Recipe(layers=2, heads=2, width=16, steps=6, batch=4)}
+TINY = {"tiny": train.Recipe(layers=2, heads=2, width=16, steps=40, batch=4)}
 
 
 class Kept:
