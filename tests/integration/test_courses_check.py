@@ -12,8 +12,10 @@ import nbformat
 import pytest
 from nbgrader.api import Gradebook
 
-from academy.settings import CHECKOUT, Settings
-from grading.courses import build, catalogue, check
+from academy.messages import AcademyError
+from academy.settings import CHECKOUT, GpuDevice, Settings
+from grading import checks, timing
+from grading.courses import build, catalogue, check, measure, new, preview
 from grading.courses.catalogue import Course, CourseError, Unit
 
 COURSE = """
@@ -169,6 +171,170 @@ def test_every_kind_of_fault_is_found(unit: tuple[Settings, Course, Unit]) -> No
     assert "3 to 6 known mistakes, this one 2" in told
 
 
+def test_gates_must_hold_every_time_with_all_cores_busy(unit: tuple[Settings, Course, Unit]) -> None:
+    settings, course, sums = unit
+    gate = """
+# %% id="slow" kind="locked"
+def slow(n):
+    return sum(i for i in range(n))
+
+# %% id="total" kind="solution"
+def total(n):
+    ### BEGIN SOLUTION
+    return n * (n - 1) // 2
+    ### END SOLUTION
+
+# %% id="test-fast" kind="test" points=1
+reached = speedup(submission.total, slow, lambda i: (200_000 + i,), lambda a, b: a == b)
+gate("total", reached, AT_LEAST, hint("large"))
+"""
+    sums.source.write_text(UNIT + gate.replace("AT_LEAST", "1.5"), encoding="utf-8")
+    record = check.check(settings, course, sums, gate_runs=3)
+    assert record.problems == []
+    [found] = record.gates
+    assert (found["name"], found["held"], found["runs"]) == ("total", 3, 3)
+    assert found["lowest"] >= 1.5
+    seen = [{"name": "total", "ratio": 2.0, "at_least": 1.5}]
+    gates, problems = check._judged(seen, [*seen, {"name": "total", "ratio": 1.4, "at_least": 1.5}], 2)
+    assert (gates[0]["held"], gates[0]["lowest"]) == (1, 1.4)
+    assert problems == ["the gate 'total' held in 1 of 2 runs; lowest 1.40x"]
+
+
+def test_links_pictures_and_plots_are_looked_at(unit: tuple[Settings, Course, Unit]) -> None:
+    settings, course, sums = unit
+    more = """
+# %% [markdown] id="links"
+# ## A place
+# [table](table.csv) [here](#A-place) [paper](https://example.org/paper) [none](missing.csv) [nowhere](#Nowhere)
+# ![from elsewhere](https://example.org/picture.png)
+
+# %% id="no-plot" kind="demo"
+import matplotlib.pyplot as plt
+plt.close()
+plt.show()
+
+# %% id="no-glyph" kind="demo"
+plt.figure()
+plt.title("\\U000e0fff\\u1900")
+plt.show()
+"""
+    sums.source.write_text(UNIT + more, encoding="utf-8")
+    told = "\n".join(check.check(settings, course, sums, gate_runs=0).problems)
+    assert "there is no file missing.csv" in told
+    assert "no heading for the link #Nowhere" in told
+    assert "picture https://example.org/picture.png is not in the unit's folder" in told
+    assert "cell no-plot draws a plot that does not appear" in told
+    assert "cell no-glyph draws characters that its font lacks" in told
+    assert len(told.splitlines()) == 5
+
+
+def test_a_new_unit_passes_the_check_as_it_is(unit: tuple[Settings, Course, Unit]) -> None:
+    settings, course, _ = unit
+    folder = new.unit(settings, "basics", "my-unit", ko="나의 단원", en="My unit")
+    course = catalogue.course(settings, "basics")
+    made = course.unit("7.2")
+    assert (made.id, made.title.ko, made.folder) == ("my-unit", "나의 단원", folder)
+    record = check.check(settings, course, made, gate_runs=1)
+    assert record.problems == []
+    assert (record.mistakes_caught, record.hidden_tests) == (3, 4)
+    assert new.unit(settings, "other", "first").is_dir()
+    assert catalogue.course(settings, "other").unit("9.1").id == "first"
+
+
+@pytest.mark.parametrize(
+    ("course", "name", "number", "key"),
+    [
+        ("basics", "My unit", "", "course-name-wrong"),
+        ("../basics", "more", "", "course-name-wrong"),
+        ("basics", "more", "7", "unit-number-wrong"),
+        ("basics", "sums", "7.9", "unit-taken"),
+        ("basics", "more", "7.1", "unit-taken"),
+        ("basics", "left", "", "unit-folder-taken"),
+    ],
+)
+def test_a_new_unit_overwrites_nothing(
+    unit: tuple[Settings, Course, Unit], course: str, name: str, number: str, key: str
+) -> None:
+    settings, basics, _ = unit
+    (basics.folder / "left").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in basics.folder.parent.rglob("*")}
+    with pytest.raises(CourseError) as refused:
+        new.unit(settings, course, name, number)
+    assert refused.value.key == key
+    assert {path: path.stat().st_mtime_ns for path in basics.folder.parent.rglob("*")} == before
+
+
+def test_a_preview_has_both_languages_side_by_side(unit: tuple[Settings, Course, Unit], tmp_path: Path) -> None:
+    settings, course, sums = unit
+    released = preview.write(settings, course, sums, False, tmp_path).read_text(encoding="utf-8")
+    assert released.index("덧셈") < released.index(">Sums")
+    assert "raise" in released
+    assert "10**20" not in released
+    solved = preview.write(settings, course, sums, True, tmp_path).read_text(encoding="utf-8")
+    assert "<pre>7\n</pre>" in solved
+    assert not (settings.data / "courses").exists()
+    for page in (released, solved):
+        assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_record_says_what_was_measured_and_where(unit: tuple[Settings, Course, Unit]) -> None:
+    settings, course, sums = unit
+    text = measure.record(settings, course, sums).read_text(encoding="utf-8")
+    assert "cores, Python 3." in text
+    assert "## shown\n\n```text\n7\n```" in text
+    assert "record.md" not in [path.name for path in build.extra_files(sums)]
+    sums.source.write_text(UNIT.replace("print(add(3, 4))", "print(1 / 0)"), encoding="utf-8")
+    with pytest.raises(CourseError, match="division by zero"):
+        measure.record(settings, course, sums)
+
+
+GPU = """
+# %% id="test-gpu" kind="test" points=2 gpu=true
+from grading.checks import gpu
+from grading.timing import Speedup
+if gpu():
+    gate("gpu-add", Speedup(3.0, (2.9, 3.0, 3.1), 0.1, 0.3, gpu=True), 5, hint("large"))
+"""
+
+
+def test_a_gate_on_a_gpu_counts_once_it_was_calibrated(unit: tuple[Settings, Course, Unit]) -> None:
+    settings, course, sums = unit
+    sums.source.write_text(UNIT + GPU, encoding="utf-8")
+    assert measure.gpu_gates(course, sums) == ["gpu-add"]
+    assert check.check(settings, course, sums, gate_runs=0).problems == []
+
+    def points(gpus: bool) -> float:
+        cells = {cell.id: cell for cell in build.notebook(sums, "basics", "ko", gpus).cells}
+        return float(cells["test-gpu"].metadata.nbgrader.points)
+
+    assert points(True) == points(False) == 0
+    measure.write_calibration(sums, {"gpu-add": measure.Figure(1.5, (3.0, 2.0), 2)}, "H100; CPU")
+    [(name, figure)] = build.calibration(sums).items()
+    assert (name, figure["lowest"], figure["machine"]) == ("gpu-add", 2.0, "H100; CPU")
+    assert (points(True), points(False)) == (2, 0)
+    measure.write_calibration(sums, {"gpu-add": measure.Figure(1.5, (3.0, 1.4), 2)}, "H100; CPU")
+    assert build.calibration(sums) == {}
+    with pytest.raises(AcademyError) as refused:
+        measure.calibrate(settings, course, sums, 1)
+    assert refused.value.key == "courses-no-gpu"
+    declared = settings.model_copy(update={"gpus": settings.gpus.model_copy(update={"devices": [GpuDevice(uuid="GPU-0")]})})
+    with pytest.raises(AcademyError) as refused:  # the sandbox sees none, whatever is declared
+        measure.calibrate(declared, course, sums, 1)
+    assert refused.value.key == "courses-gpu-unused"
+
+
+def test_a_figure_from_a_gpu_is_reported_until_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow = timing.Speedup(1.2, (1.1, 1.2, 1.3), 0.1, 0.12, gpu=True)
+    monkeypatch.setattr(checks, "_catalogue", lambda: {"language": "en"})
+    timing.gate("gpu-add", slow, 1.5)
+    assert "not graded" in capsys.readouterr().out
+    monkeypatch.setattr(checks, "_catalogue", lambda: {"language": "en", "calibrated": ["gpu-add"]})
+    with pytest.raises(AssertionError, match=r"at least 1\.5x"):
+        timing.gate("gpu-add", slow, 1.5)
+
+
 UNITS = [
     (course.id, unit.id)
     for course in catalogue.courses(Settings(academy={"courses": CHECKOUT / "courses"}))
@@ -184,6 +350,6 @@ def test_the_units_of_this_repository_are_proved(
 ) -> None:
     settings = config(grading={"backend": "docker"})
     found = catalogue.course(settings, course)
-    record = check.check(settings, found, found.unit(unit))
+    record = check.check(settings, found, found.unit(unit), gate_runs=0)  # `academy courses check` tries gates twenty times
     assert record.problems == []
     assert record.mistakes_caught == record.mistakes

@@ -33,6 +33,7 @@ GPU = "GPU-00000000-0000-0000-0000-000000000000"  # that this machine does not h
 BEHAVIOURS = {
     "answers": "exec python -m http.server 8888 --directory /tmp",
     "exits": "echo the last words; exit 3",
+    "full": "echo settings > /dev/full || exit 1",  # what a home without room answers
     "eats": "exec python -c \"x = [b'x' * 2**20 for _ in range(10**6)]\"",
     "hangs": "exec sleep 600",
     "deaf": "trap '' TERM INT; python -m http.server 8888 --directory /tmp & while true; do wait; done",
@@ -368,6 +369,7 @@ class TestContainers:
         [
             ("spawn-image-missing", "no-image", "The server image academyhub-test-missing:1 is missing. Ask an operator"),
             ("spawn-exited", "exits", "The server ended while it started (exit code 3). Try again."),
+            ("spawn-home-full", "full", "The notebook could not start because your home folder is full. Ask an operator"),
             ("spawn-memory", "eats", "The server used up its 256 MB of memory while it started. Choose"),
             ("spawn-gpu-missing", "gpu", "The GPU for this server cannot be found. Start a server without"),
             ("spawn-profile-not-allowed", "sandbox", "You may not start this server: sandbox Choose another"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +26,7 @@ from academy.people import Person, enrol
 from academy.settings import Settings
 from grading.exchange import api, callers, store
 from grading.exchange.store import Store
-from grading.records import History, Job, Submission
+from grading.records import Feedback, History, Job, Submission
 
 UNIT = "/courses/demo/units/arrays"
 STUDENT = ["access:services!service=academy"]
@@ -82,8 +83,9 @@ class Academy:
 
 
 @pytest.fixture
-def academy(config: Callable[..., Settings]) -> Iterator[Academy]:
-    settings = config(exchange={"max_submission_mb": 1}, spawner={"backend": "local"})
+def academy(config: Callable[..., Settings], tmp_path: Path) -> Iterator[Academy]:
+    courses = str(tmp_path / "courses")
+    settings = config(academy={"courses": courses}, exchange={"max_submission_mb": 1}, spawner={"backend": "local"})
     database = Database(settings.database_url)
     database.upgrade()
     with database.write() as session:
@@ -452,3 +454,33 @@ def test_every_call_is_described(academy: Academy) -> None:
         for call in calls.values():
             assert call["summary"], path
             assert "404" in call["responses"]
+
+
+def test_a_closed_unit_is_neither_listed_nor_given_to_a_student(academy: Academy) -> None:
+    folder = academy.settings.academy.courses / "demo"
+    for unit in ("first", "arrays"):
+        (folder / unit).mkdir(parents=True)
+        (folder / unit / f"{unit}.py").write_text("# %%\n")
+    title = 'title = { ko = "과목", en = "Unit" }'
+    units = [("first", "7.1", "[]"), ("arrays", "7.2", '["7.1"]')]
+    text = [f'[[units]]\nid = "{id}"\nnumber = "{n}"\n{title}\nhours = 1\nafter = {after}' for id, n, after in units]
+    (folder / "course.toml").write_text("\n".join([title, *text]), encoding="utf-8")
+    academy.release()
+
+    def listed(who: str) -> list[str]:
+        return [unit["unit"] for unit in academy(who, "GET", "/courses/demo/units").json()]
+
+    assert listed("alice") == []
+    assert "Master first: 7.1 Unit" in refused(academy("alice", "GET", f"{UNIT}/release"), 403, "unit-locked")
+    assert listed("teacher") == ["arrays"]
+    assert academy("teacher", "GET", f"{UNIT}/release").status_code == 200
+    with academy.database.write() as session:
+        mastered = Submission(course="demo", unit="first", login="alice", sha256="0" * 64, size=1)
+        session.add(mastered)
+        session.flush()
+        session.add(Feedback(submission_id=mastered.id, sha256="1" * 64, score=7, max_score=10, released_by="teacher"))
+    assert listed("alice") == ["arrays"]
+    assert academy("alice", "GET", f"{UNIT}/release").status_code == 200
+    assert listed("bob") == []
+    assert academy.submit("bob", work()).status_code == 201  # what is handed in is kept, and shown from then on
+    assert listed("bob") == ["arrays"]
