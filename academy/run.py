@@ -218,6 +218,8 @@ class Academy:
             network.ensure_network(self.settings, "sandboxes")
         for name in PARTS:
             self.parts[name] = _Part(self._spawn(name))
+        if not (self.settings.docker and self.settings.grading_docker):  # images bring the model along
+            self._train()
 
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         log = open(self.log(name), "ab")  # noqa: SIM115  (the child keeps it)
@@ -230,6 +232,12 @@ class Academy:
                 env={**os.environ, STARTED_BY_RUN: str(os.getpid())},
                 start_new_session=True,
             )
+
+    def _train(self) -> None:
+        """Have the inference course's language model ready before somebody waits for it: two minutes, the first time."""
+        with open(self.log("model"), "ab") as log:
+            command = ["nice", sys.executable, "-c", "import academy_lm; academy_lm.load()"]
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=CHECKOUT)
 
     def log(self, name: str) -> Path:
         return self.settings.data / "logs" / f"{name}.log"

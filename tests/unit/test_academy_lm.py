@@ -143,7 +143,7 @@ def test_weights_are_read_without_pickle(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_without_an_image_it_is_trained_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     monkeypatch.delenv("ACADEMY_LM", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(files, "BUILT", tmp_path / "academy-lm")
     monkeypatch.setattr(files, "IMAGE", tmp_path / "no-image")
     monkeypatch.setattr(train.train, "__defaults__", (TINY, print))
     with ThreadPoolExecutor(3) as pool:
@@ -155,7 +155,7 @@ def test_without_an_image_it_is_trained_once_for_all(tmp_path: Path, monkeypatch
 
 
 def test_a_failed_training_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(files, "BUILT", tmp_path / "academy-lm")
     monkeypatch.setattr(files, "IMAGE", tmp_path / "no-image")
     monkeypatch.delenv("ACADEMY_LM", raising=False)
 
