@@ -11,7 +11,10 @@ from grading.mastery import Mastery
 
 WIDTH, HEIGHT, GAP, ROW_GAP, LABEL = 158, 66, 30, 14, 34  # of boxes and between them, in the picture's units
 CHIP, CHIP_HEIGHT = 62, 26  # of a unit to come
-CHARACTERS = 24.0  # of half a Hangul syllable's width, in a line of a box
+LINE, NUMBER = (
+    23.0,
+    4.4,
+)  # what a line of a box holds, and what the unit's number takes of the first, in halves of a Hangul syllable
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def wrapped(title: str) -> list[str]:
     lines = [""]
     for word in title.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _wide(longer) > CHARACTERS:
+        if lines[-1] and _wide(longer) > LINE - (NUMBER if len(lines) == 1 else 0):
             lines.append(word)
         else:
             lines[-1] = longer
@@ -157,4 +160,4 @@ def wrapped(title: str) -> list[str]:
 
 
 def _wide(text: str) -> float:
-    return sum(2.0 if unicodedata.east_asian_width(character) in "WF" else 1.12 for character in text)
+    return sum(2.0 if unicodedata.east_asian_width(character) in "WF" else 1.2 for character in text)
