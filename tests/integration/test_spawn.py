@@ -33,7 +33,7 @@ GPU = "GPU-00000000-0000-0000-0000-000000000000"  # that this machine does not h
 BEHAVIOURS = {
     "answers": "exec python -m http.server 8888 --directory /tmp",
     "exits": "echo the last words; exit 3",
-    "full": "echo settings > /dev/full || exit 1",  # what a home without room answers
+    "full": "cat /etc/passwd > /dev/full",  # what writing into a home without room says
     "eats": "exec python -c \"x = [b'x' * 2**20 for _ in range(10**6)]\"",
     "hangs": "exec sleep 600",
     "deaf": "trap '' TERM INT; python -m http.server 8888 --directory /tmp & while true; do wait; done",
