@@ -7,7 +7,7 @@ from sqlalchemy import select
 from academy import network, profiles, proxy, settings, signin, spawner
 from academy.database import Database
 from academy.pages import hub as pages
-from academy.people import STAFF_ROLES, Enrollment, Person
+from academy.people import FOUNDERS, STAFF_ROLES, Enrollment, Person
 
 c = get_config()  # noqa: F821
 academy = settings.load()
@@ -66,6 +66,7 @@ c.JupyterHub.load_roles = [
         "scopes": [spawner.STAFF_SCOPE],
         "groups": [f"formgrade-{course}" for course in staffed],
     },
+    {"name": "academy-founder", "scopes": ["shares!user", "read:users:name"], "groups": [FOUNDERS]},
     pages.role(),
     {
         "name": "academy-culler",

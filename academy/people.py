@@ -21,6 +21,9 @@ LOGIN_LENGTH, NAME_LENGTH = 64, 200
 _LOGIN = re.compile(rf"\w[\w.@+-]{{0,{LOGIN_LENGTH - 1}}}")  # \w: letters of any script, 홍길동 too
 
 
+FOUNDERS = "academy-founders"  # the hub's group of those who may show a prototype to others
+
+
 class Person(Base):
     """Somebody who may sign in."""
 
@@ -49,9 +52,10 @@ class Person(Base):
         return self.role_in(course) in STAFF_ROLES
 
     def groups(self) -> list[str]:
-        """The hub groups that nbgrader expects."""
+        """The hub groups that nbgrader expects, and that of founders."""
         prefix = {"student": "nbgrader", "assistant": "formgrade", "instructor": "formgrade"}
-        return sorted(f"{prefix[e.role]}-{e.course}" for e in self.enrollments)
+        found = [f"{prefix[e.role]}-{e.course}" for e in self.enrollments]
+        return sorted([*found, FOUNDERS] if self.role == "founder" else found)
 
 
 class Enrollment(Base):

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from academy import settings as settings_module
 from academy.database import Database
 from academy.messages import AcademyError, message
-from academy.pages import gpus, grading, history, home, overview, signin, staff, storage, unit, vouchers, work
+from academy.pages import gpus, grading, history, home, overview, show, signin, staff, storage, unit, vouchers, work
 from academy.pages.hubapi import PREFIX, HubAPI
 from academy.pages.render import HERE, Renderer
 from academy.pages.session import LoginRequired, Sessions
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, hub_transport: httpx.AsyncBaseT
     app.state.pages = pages
     app.add_api_route(f"{PREFIX}/health", health, methods=["GET"], include_in_schema=False)
     app.mount(f"{PREFIX}/static", StaticFiles(directory=HERE / "static"), name="static")
-    for part in (signin, home, work, staff, unit, grading, history, gpus, vouchers, storage, overview):
+    for part in (signin, home, show, work, staff, unit, grading, history, gpus, vouchers, storage, overview):
         app.include_router(part.router, prefix=PREFIX, include_in_schema=False)
     app.include_router(api.router(settings, database, hub_transport), prefix=f"{PREFIX}/api/v1")
     app.dependency_overrides[api.browser_caller] = _browser_caller

@@ -17,7 +17,7 @@ from academy.database import now
 from academy.gpus import pool
 from academy.i18n import mark
 from academy.messages import AcademyError
-from academy.pages import storage, views, work
+from academy.pages import show, storage, views, work
 from academy.pages.hubapi import PREFIX, Server, spawn_path
 from academy.pages.render import COMMON_HEADERS, done, feedback_headers
 from academy.pages.visit import Visit, fresh_poll, fresh_visit, poll, visit
@@ -66,6 +66,7 @@ async def _home(visit: Visit, status: int = 200, sandbox_error: str = "", sandbo
         servers=_servers(visit),
         states=_states(visit),
         may_sandbox=may_sandbox(visit),
+        may_show=show.may_show(visit),
         sandbox_limit=profiles.most_named_servers(visit.settings, visit.person),
         sandbox_error=sandbox_error,
         sandbox_name=sandbox_name,

@@ -15,7 +15,8 @@ from academy.settings import Settings
 CLIENT_ID = "service-academy"
 PREFIX = "/services/academy"
 CALLBACK = f"{PREFIX}/oauth_callback"
-SCOPES = ["access:services!service=academy", "servers!user"]  # of the token that a browser session holds
+# Of the token that a browser session holds; those behind servers!user show prototypes, and only founders have them all.
+SCOPES = ["access:services!service=academy", "servers!user", "access:servers!user", "shares!user", "read:users:name"]
 
 
 class HubUnavailable(AcademyError):
@@ -97,6 +98,17 @@ class HubAPI:
         """Stop a server; with ``remove`` also forget it."""
         _checked(await self._call("DELETE", _server_path(login, server), token, json={"remove": remove} if remove else {}))
 
+    async def shown_to(self, token: str, login: str, server: str) -> list[str]:
+        """The logins of those whom a server's programs are shown to."""
+        reply = _checked(await self._call("GET", _share_path(login, server), token, params={"limit": "200"}))
+        return sorted(share["user"]["name"] for share in reply.json()["items"] if share["user"])
+
+    async def show(self, token: str, login: str, server: str, to: str) -> None:
+        _checked(await self._call("POST", _share_path(login, server), token, json={"user": to}))
+
+    async def withdraw(self, token: str, login: str, server: str, to: str) -> None:
+        _checked(await self._call("PATCH", _share_path(login, server), token, json={"user": to}))
+
     async def running_servers(self) -> int | None:
         """How many servers run now, asked with the service's own token; None when the hub does not tell."""
         reply = await self._call("GET", "/users", self.secret, params={"state": "active", "limit": "1000"})
@@ -129,6 +141,10 @@ def user_path(login: str, server: str = "", path: str = "") -> str:
 def _server_path(login: str, server: str) -> str:
     user = f"/users/{quote(login, safe='')}"
     return f"{user}/servers/{quote(server, safe='')}" if server else f"{user}/server"
+
+
+def _share_path(login: str, server: str) -> str:
+    return f"/shares/{quote(login, safe='')}/{quote(server, safe='')}"
 
 
 def _server(name: str, model: dict[str, Any]) -> Server:

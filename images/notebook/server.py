@@ -6,6 +6,7 @@ notebook server uses. They are stand-ins while it is imported, and gone afterwar
 
 import gc
 import os
+import re
 import sys
 import threading
 from types import ModuleType
@@ -32,10 +33,38 @@ sys.modules.update((name, StandIn(name)) for name in HUB_ONLY)
 # aiohttp parses all certificate authorities twice as it is imported; without the bundle OpenSSL looks them up one by one.
 environment = dict(os.environ)
 os.environ["SSL_CERT_FILE"] = os.devnull
-from jupyterhub.singleuser import main  # noqa: E402
+from jupyterhub.singleuser import extension, main  # noqa: E402
+from tornado.web import HTTPError  # noqa: E402
 
 os.environ.pop("SSL_CERT_FILE")
 os.environ.update(environment)
 for name in HUB_ONLY:
     del sys.modules[name]
+
+OWNER = os.environ.get("JUPYTERHUB_USER", "")
+SHOWN = re.compile(re.escape(os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "/")) + r"proxy/\d+(/|$)")
+
+
+class Visitors(extension.JupyterHubIdentityProvider):
+    """Whoever the owner shows a prototype to may reach programs on ports of this server, and nothing else of it.
+
+    JupyterHub's shares open a whole server, JupyterLab and its terminals too.
+    """
+
+    async def get_user(self, handler):
+        user = await super().get_user(handler)
+        if user is None or user.hub_user.get("kind") != "user" or user.username == OWNER:
+            return user
+        if SHOWN.match(handler.request.path):
+            return user
+
+        def refuse(*_args, **_options):
+            raise HTTPError(403, "Only the programs that this server's owner shows can be opened here.")
+
+        handler._jupyterhub_user = None
+        handler.redirect = refuse
+        return None
+
+
+extension.JupyterHubIdentityProvider = Visitors
 sys.exit(main())

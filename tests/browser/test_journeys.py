@@ -46,6 +46,7 @@ SOLUTION = {
     "    return np.sqrt(((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1))",
     "nearest": "def nearest(points, centres):\n    return pairwise_distance(points, centres).argmin(axis=1)",
 }
+AFTER_THE_FIRST = {"1.2", "1.3", "1.6"}
 WORDS = {
     "ko": {"language": "한국어", "collect": "제출물 가져오기", "lab": "런처"},
     "en": {"language": "English", "collect": "Collect", "lab": "Launcher"},
@@ -152,8 +153,9 @@ def journey(browser: Any, academy: Running, login: str, language: str, shots: st
     """From signing in to a score with feedback; and the instructor's side of it."""
     student = Visitor(browser, academy, login, language, shots)
     student.shot("home")
-    student.open_lab()
     page = student.page
+    assert _path(page, "closed") >= AFTER_THE_FIRST
+    student.open_lab()
     page.click("text=Nbgrader")
     page.click("text=Assignment List")
     page.click("button:has-text('Fetch') >> nth=0")
@@ -185,6 +187,8 @@ def journey(browser: Any, academy: Running, login: str, language: str, shots: st
     teacher.press("form[action$='/feedback'] button >> nth=0")
     student.home()
     _until(lambda: (student.home(), page.locator("a[href*='/feedback']").count())[1], 120, "no feedback on the home page")
+    assert _path(page, "mastered") == {"1.1"}
+    assert _path(page, "open") >= AFTER_THE_FIRST
     student.shot("scored")
     page.click("a[href*='/feedback'] >> nth=0")
     page.wait_for_load_state("networkidle")
@@ -195,6 +199,11 @@ def journey(browser: Any, academy: Running, login: str, language: str, shots: st
     assert "12" in line, line
     teacher.close()
     student.close()
+
+
+def _path(page: Any, state: str) -> set[str]:
+    """The units that the picture of the student's path shows in a state."""
+    return set(page.locator(f"svg.path g.unit.{state}").evaluate_all("boxes => boxes.map((box) => box.dataset.unit)"))
 
 
 def _row(page: Any, unit: str, login: str) -> str:
@@ -252,6 +261,57 @@ def test_a_founder_works_in_a_sandbox(browser: Any, in_containers: Running) -> N
     assert "proto" in founder.page.inner_text("main")
     founder.shot("sandboxes")
     founder.close()
+
+
+@pytest.mark.docker
+def test_a_founder_shows_a_prototype_and_takes_it_back(browser: Any, in_containers: Running) -> None:
+    """Chosen people open a program on a port of the sandbox, nobody opens anything else of it."""
+    founder = Visitor(browser, in_containers, "founder", "en", "docker")
+    guest, stranger = (Visitor(browser, in_containers, login, "ko", "docker") for login in ("minji", "junho"))
+    founder.page.fill("input[name=name]", "demo")
+    founder.page.press("input[name=name]", "Enter")
+    founder.page.wait_for_url(re.compile("/hub/spawn"))
+    founder.open_lab("demo")
+    label = "label=academyhub.server=demo"
+    container = subprocess.run(
+        ["docker", "ps", "-q", "--filter", label], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    program = "mkdir -p /tmp/app && echo 'our prototype' >/tmp/app/index.html && exec python -m http.server 8501 -d /tmp/app"
+    subprocess.run(["docker", "exec", "--detach", container, "sh", "-c", program], check=True)
+    founder.home()
+    founder.page.click("text=Show a prototype")
+    founder.page.fill("input[name=port]", "8501")
+    founder.press("text=Make the link")
+    link = founder.page.inner_text("#address")
+    for login in ("nobody", "founder"):
+        founder.page.fill("input[name=login]", login)
+        founder.press("text=Show to this person")
+        assert "nobody else with this login" in founder.page.inner_text("main")
+    founder.page.fill("input[name=login]", "minji")
+    founder.press("text=Show to this person")
+    founder.shot("show")
+
+    server = f"{in_containers.url}/user/founder/demo/"
+    guest.page.goto(link)
+    guest.shot("shown")
+    guest.press("text=열기")
+    assert "our prototype" in guest.page.content()
+    for path in ("lab", "api/contents", "api/terminals", "files/x", "proxy/8501/../../lab", "api/kernels"):
+        answer = guest.page.goto(server + path)
+        assert answer.status in (403, 404), path
+        assert "our prototype" not in guest.page.content()
+    assert stranger.page.goto(f"{server}proxy/8501/").status == 403
+
+    founder.press("button:has-text('Take back')")
+    assert "minji" not in founder.page.inner_text("main ul.list, main .empty")
+
+    def refused() -> bool:
+        return bool(guest.page.goto(f"{server}proxy/8501/").status == 403)
+
+    _until(refused, 60, "a prototype that was taken back can still be opened")
+    assert founder.page.goto(f"{server}lab").status == 200
+    for visitor in (founder, guest, stranger):
+        visitor.close()
 
 
 def test_without_docker_the_trial_works_and_says_what_it_is(browser: Any, in_processes: Running) -> None:

@@ -13,3 +13,4 @@ c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
 c.LabApp.news_url = None
 c.LabApp.extension_manager = "readonly"
 c.FileContentsManager.delete_to_trash = False
+c.HubOAuth.cache_max_age = 20  # seconds in which somebody from whom a prototype was withdrawn may still see it
