@@ -365,8 +365,8 @@ with when_solved():
 # ## 먼저 예상해 보세요
 #
 # 성분 5개를 보는 모델은 178병 가운데 86%를 맞혔어요. 그런데 이 178병은 세상의 수많은 포도주 가운데 **어쩌다 뽑힌** 병들이에요. 다른
-# 178병이었다면 점수도 달랐겠죠. 점수를 "86% ± 몇 점"이라고 쓴다면, 95%는 믿을 수 있게 하려면 **몇 점**이라고 써야 할까요? 실행하기 전에
-# `margin_guess`에 적어 두세요. 점수에는 들어가지 않아요.
+# 178병이었다면 점수도 달랐겠죠. 점수를 "86% ± 몇 점"이라고 쓸 때, 스무 번에 열아홉 번(95%)은 맞는 말이 되게 하려면 **몇 점**이라고 써야 할까요?
+# 실행하기 전에 `margin_guess`에 적어 두세요. 점수에는 들어가지 않아요.
 
 # %% [markdown] id="predict" lang="en"
 # ## Predict first
@@ -872,7 +872,7 @@ with when_solved():
         right_side.plot(thresholds, costs, label=label)
     left.plot([0, 1], [0, 1], "k--", label=hint("plot-perfect"))
     left.set(xlabel=hint("plot-confidence"), ylabel=hint("plot-accuracy"))
-    left.set(xlim=(0.3, 1.03), ylim=(-0.05, 1.3))
+    left.set(xlim=(0.3, 1.03), ylim=(-0.05, 1.3), yticks=np.linspace(0, 1, 6))
     right_side.axvline(best, color="k", linestyle="--", label=hint("plot-best", best=f"{best:.2f}"))
     right_side.set(xlabel=hint("plot-threshold"), ylabel=hint("plot-cost"))
     for axes in (left, right_side):

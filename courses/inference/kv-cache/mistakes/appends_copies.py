@@ -4,8 +4,8 @@
 
 # %% id="cache"
 class Cache:
-    def __init__(self, model, batch, longest):
-        self.keys = torch.zeros(model.layers, batch, model.heads, longest, model.size, dtype=model.dtype)
+    def __init__(self, model, batch, longest, device="cpu"):
+        self.keys = torch.zeros(model.layers, batch, model.kv_heads, longest, model.size, dtype=model.dtype, device=device)
         self.values = torch.zeros_like(self.keys)
         self.longest, self.length = longest, 0
         self.kept = {}

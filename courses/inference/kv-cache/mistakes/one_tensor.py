@@ -4,9 +4,9 @@
 
 # %% id="cache"
 class Cache:
-    def __init__(self, model, batch, longest):
-        shape = (model.layers, batch, model.heads, longest, model.size)
-        self.keys = self.values = torch.zeros(shape, dtype=model.dtype)
+    def __init__(self, model, batch, longest, device="cpu"):
+        shape = (model.layers, batch, model.kv_heads, longest, model.size)
+        self.keys = self.values = torch.zeros(shape, dtype=model.dtype, device=device)
         self.length = 0
 
     def append(self, layer, k, v):
