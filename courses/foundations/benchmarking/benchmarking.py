@@ -821,7 +821,7 @@ with when_solved():
     for label, clock in [("aa-wall", time.perf_counter), ("aa-cpu", time.thread_time)]:
         ratios = [
             times_faster(np.sort, np.sort, fresh_numbers, np.array_equal, clock=clock)[0]
-            for _ in range(100)
+            for _ in range(60)
         ]
         print(hint(label, low=f"{min(ratios):.2f}", high=f"{max(ratios):.2f}"))
 
