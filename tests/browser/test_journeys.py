@@ -295,6 +295,9 @@ def test_a_founder_shows_a_prototype_and_takes_it_back(browser: Any, in_containe
     guest.page.goto(link)
     guest.shot("shown")
     guest.press("text=열기")
+    guest.shot("other-server")
+    guest.press("text=계속하기")
+    guest.page.wait_for_url(f"{server}proxy/8501/")
     assert "our prototype" in guest.page.content()
     for path in ("lab", "api/contents", "api/terminals", "files/x", "proxy/8501/../../lab", "api/kernels"):
         answer = guest.page.goto(server + path)
