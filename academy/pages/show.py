@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse, Response
+from starlette.datastructures import FormData
 
 from academy.i18n import mark
 from academy.messages import AcademyError
@@ -48,6 +49,10 @@ def _name(person: Person | None) -> str:
     return person.name if person else ""
 
 
+def _address(name: str, form: FormData) -> str:
+    return f"{PREFIX}/servers/{name}/show?port={_port(views.plain(form.get('port'))) or PORT}"
+
+
 def _port(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and int(text) in PORTS else None
 
@@ -69,7 +74,7 @@ async def show_to(name: str, visit: Visit = Depends(fresh_visit)) -> Response:
         return await _page(
             name, visit, 422, mark("This person has not signed in to the academy yet. Ask them to do so once."), login
         )
-    return visit.back(f"{PREFIX}/servers/{name}/show", done("%(login)s can open the link now.", login=login))
+    return visit.back(_address(name, form), done("%(login)s can open the link now.", login=login))
 
 
 @router.post("/servers/{name}/withdraw")
@@ -78,7 +83,7 @@ async def withdraw(name: str, visit: Visit = Depends(fresh_visit)) -> Response:
     _own(name, visit)
     login = normal_login(views.plain(form.get("login")))
     await visit.pages.hub.withdraw(visit.session.token, visit.session.login, name, login)
-    return visit.back(f"{PREFIX}/servers/{name}/show", done("%(login)s cannot open it any more.", login=login))
+    return visit.back(_address(name, form), done("%(login)s cannot open it any more.", login=login))
 
 
 @router.get("/shown/{owner}/{name}/{port}")

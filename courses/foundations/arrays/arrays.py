@@ -29,6 +29,29 @@
 #
 # **Time** 3 hours · **Before you start** Python variables, functions, the `for` loop
 
+# %% [markdown] id="how-to" lang="ko" reviewed="7d8e25bc9922"
+# ## 이 노트북을 쓰는 법
+#
+# 노트북은 글과 코드가 든 **셀**을 이어 놓은 거예요. 셀을 고르고 **Shift + Enter**를 누르면 실행되고 다음 셀로 넘어가요. 아래 셀은 위 셀에서
+# 만든 것을 쓰니까 **위에서부터 차례로** 실행하세요.
+#
+# - *여기에 코드를 쓰세요*라고 적힌 셀이 과제예요. `raise NotImplementedError()`를 지우고 그 자리에 코드를 써요.
+# - 그 아래에 `assert`가 있는 셀은 검사예요. 아무 말 없이 지나가면 통과한 거예요. 빨간 글이 나오면 **맨 아랫줄**부터 읽으세요. 어디를 살펴볼지
+#   적혀 있어요. 검사 속의 `submission.이름`은 여러분이 그 이름으로 만든 함수예요.
+# - 제출하면 여기에 보이지 않는 검사도 해요. 그러니 예와 다른 크기나 값으로도 스스로 시험해 보세요. 빈 셀을 몇 개 더 만들어도 괜찮아요.
+
+# %% [markdown] id="how-to" lang="en"
+# ## How to use this notebook
+#
+# A notebook is a row of **cells** with text or code. Choose a cell and press **Shift + Enter** to run it and go to the next. A
+# cell uses what cells above it have made, so run them **from top to bottom**.
+#
+# - A cell that says *YOUR CODE HERE* is a task. Delete `raise NotImplementedError()` and write your code in its place.
+# - The cell with `assert` below it is a check. If it says nothing, you passed. If red text appears, read **the last line** first:
+#   it says where to look. `submission.NAME` in a check is the function that you made under that name.
+# - After you submit, there are checks that you do not see here. So try your code with other sizes and values than the example's;
+#   add empty cells for that as you like.
+
 # %% id="setup" kind="locked"
 import time
 
@@ -62,13 +85,39 @@ print(people[0])
 print(people[:, 1])
 print(people.mean(axis=0))
 
-# %% [markdown] id="axis" lang="ko" reviewed="38abe1cde33d"
-# `people[0]`은 첫째 행, `people[:, 1]`은 둘째 열이에요. `mean(axis=0)`은 **행 방향으로 훑어서 열마다 하나씩** 평균을 내요.
+# %% [markdown] id="axis" lang="ko" reviewed="86205073fb2e"
+# 첫 줄은 모양과 숫자의 종류와 전체 바이트 수예요. `float64`는 숫자 하나에 8바이트를 쓰는 실수이니 4 × 2 × 8 = 64바이트가 맞아요.
+#
+# `people[0]`은 첫째 행, `people[:, 1]`은 둘째 열이에요(번호는 0부터, `:`은 "모두"). `mean(axis=0)`은 **행 방향으로 훑어서 열마다 하나씩** 평균을 내요.
 # `axis`는 "없어지는 방향"이라고 기억하면 쉬워요. `(4, 2)`에서 `axis=0`이 없어지면 `(2,)`가 남아요.
 
 # %% [markdown] id="axis" lang="en"
-# `people[0]` is the first row and `people[:, 1]` the second column. `mean(axis=0)` **runs over the rows and leaves one mean a
+# The first line shows the shape, the kind of number and the bytes of it all. A `float64` is a real number of 8 bytes, so
+# 4 × 2 × 8 = 64 bytes is right.
+#
+# `people[0]` is the first row and `people[:, 1]` the second column (counting from 0; `:` means "all"). `mean(axis=0)` **runs over the rows and leaves one mean a
 # column**. Remember `axis` as "the direction that disappears": when `axis=0` of `(4, 2)` is gone, `(2,)` is left.
+
+# %% [markdown] id="elementwise" lang="ko" reviewed="024c244f23de"
+# ### 같은 자리끼리 한꺼번에
+#
+# 배열끼리 `+ - * / **`를 하면 **같은 자리의 숫자끼리** 계산해요. 숫자 하나와 계산하면 모든 자리에 적용돼요. 비교(`>`, `==`)의 결과는 참과 거짓의
+# 배열이고, `np.where(조건, a, b)`는 참인 자리에는 `a`를, 거짓인 자리에는 `b`를 넣어요. `sum`, `mean`, `std`(표준편차)는 여럿을 하나로 줄이고,
+# `argmin`은 가장 작은 값의 **번호**를 알려 줘요. 아래 결과를 먼저 손으로 예상해 보세요.
+
+# %% [markdown] id="elementwise" lang="en"
+# ### Place by place, all at once
+#
+# `+ - * / **` of two arrays works **on the numbers in the same place**; with a single number it is applied to every place. A
+# comparison (`>`, `==`) gives an array of true and false, and `np.where(condition, a, b)` takes `a` where it is true and `b`
+# where it is false. `sum`, `mean` and `std` (the standard deviation) reduce many to one, and `argmin` tells the **number of the
+# place** with the smallest value. Work out the results below by hand first.
+
+# %% id="elementwise-code"
+a, b = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])
+print(a + b, a * b, a**2, b - 1)
+print(a > 1.5, np.where(a > 1.5, a, 0.0), np.maximum(a, 2.0))
+print(a.sum(), b.std(), b.argmin(), b.argmax())
 
 # %% [markdown] id="price" lang="ko" reviewed="17accf070e35"
 # ### 반복문의 값을 재 보기
@@ -135,6 +184,20 @@ print((people - people.mean(axis=0)).shape)
 column, row = np.arange(3)[:, None], np.arange(4)[None, :]
 print(column.shape, row.shape, (column * 10 + row).shape)
 print(column * 10 + row)
+try:
+    people - people.mean(axis=1)
+except ValueError as error:
+    print(error)
+print((people - people.mean(axis=1)[:, None]).shape)
+
+# %% [markdown] id="broadcasting-seen" lang="ko" reviewed="47be51f1c5f7"
+# 오류가 난 곳을 보세요. `people`은 `(4, 2)`인데 행마다의 평균은 `(4,)`예요. 뒤에서부터 맞추면 2와 4가 만나니 맞지 않아요. `[:, None]`으로 `(4, 1)`을
+# 만들면 2와 1, 4와 4가 만나서 맞아요. 앞으로 모양 오류를 만나면 두 모양을 **오른쪽 끝을 맞춰** 위아래로 적어 보세요.
+
+# %% [markdown] id="broadcasting-seen" lang="en"
+# Look at the error. `people` is `(4, 2)` and the means of the rows are `(4,)`. Matched from the end, 2 meets 4, which does not fit.
+# `[:, None]` makes it `(4, 1)`: 2 meets 1 and 4 meets 4, which fits. Whenever shapes clash, write the two below each other,
+# **flush right**.
 
 # %% [markdown] id="task-standardize" lang="ko" reviewed="8dbfdffaec8c"
 # ## 과제 1. 표준화 (쉬움)
@@ -229,7 +292,7 @@ difference = centres - point
 print(difference.shape)
 print(np.sqrt((difference**2).sum(axis=-1)))
 
-# %% [markdown] id="task-distance" lang="ko" reviewed="2eb6e0e3d672"
+# %% [markdown] id="task-distance" lang="ko" reviewed="06ffc9a184a8"
 # ## 과제 2. 모든 쌍의 거리 (보통)
 #
 # `pairwise_distance(points, centres)`를 반복문 없이 완성하세요.
@@ -238,6 +301,7 @@ print(np.sqrt((difference**2).sum(axis=-1)))
 # - 돌려주는 값: 모양 `(n, m)`. `[i, j]` 자리에 i번째 점과 j번째 중심의 유클리드 거리
 # - 축을 하나 끼워 넣어(`[:, None, :]`) 브로드캐스팅해도 좋고, $\lVert a-b\rVert^2 = \lVert a\rVert^2 + \lVert b\rVert^2 - 2a\cdot b$를
 #   써도 좋아요. 뒤의 방법은 더 빠르지만, 반올림 때문에 제곱이 아주 조금 음수가 될 수 있어요. 음수의 제곱근은 무엇이 될까요?
+# - `.T`는 행과 열을 바꾸고, `points @ centres.T`는 모든 쌍의 $a\cdot b$(같은 자리끼리 곱해서 더한 값)를 `(n, m)`으로 한꺼번에 구해요.
 
 # %% [markdown] id="task-distance" lang="en"
 # ## Task 2. The distance of every pair (medium)
@@ -248,6 +312,8 @@ print(np.sqrt((difference**2).sum(axis=-1)))
 # - Returns: shape `(n, m)`; at `[i, j]` the Euclidean distance of point i and centre j
 # - You may insert an axis (`[:, None, :]`) and broadcast, or use $\lVert a-b\rVert^2 = \lVert a\rVert^2 + \lVert b\rVert^2 - 2a\cdot b$.
 #   The second is faster, but rounding can make a square slightly negative. What is the square root of a negative number?
+# - `.T` swaps rows and columns, and `points @ centres.T` gives $a\cdot b$ (multiply place by place, add up) of every pair at once,
+#   as `(n, m)`.
 
 # %% id="pairwise-distance" kind="solution"
 def pairwise_distance(points, centres):
