@@ -485,7 +485,7 @@ with when_solved():
         print(hint(label, middle=middle, low=low, high=high))
 device.wait()
 
-# %% [markdown] id="task-per-call" lang="ko" reviewed="4ce8f130507e"
+# %% [markdown] id="task-per-call" lang="ko" reviewed="02719dc2ff7e"
 # ## 과제 4. 아주 짧은 일 재기 (보통)
 #
 # 시계의 눈금보다 짧은 일은 한 번 재면 0이 나오거나, 시계를 읽는 시간만 재게 돼요. 그럴 때는 여러 번 부른 **블록**을 통째로 재서 나눠요. 그런데 몇 번을 불러야
@@ -497,8 +497,8 @@ device.wait()
 # 2. 1번, 2번, 4번, …처럼 두 배씩 늘려 가며 블록을 재요. 블록의 시간이 `at_least`초 이상이면 멈추고, 그 블록의 시간을 부른 횟수로 나눠요.
 # 3. `wait`는 블록의 처음과 끝에서만 불러요. 부를 때마다 기다리면 장치가 쉬게 돼요.
 #
-# 눈금에 걸리면 블록의 시간이 0으로 나올 수도 있어요. 재는 데 드는 시간은 모두 합해 `at_least`의 다섯 배를 넘지 않아야 해요(한 번이 `at_least`보다 긴
-# 일은 준비 운동까지 두 번만 불러요).
+# 눈금에 걸리면 블록의 시간이 0으로 나올 수도 있어요. 재는 데 드는 시간은 모두 합해 `at_least`의 다섯 배를 넘지 않아야 해요(한 번이 `at_least` 이상
+# 걸리는 일은 준비 운동까지 두 번만 불러요).
 
 # %% [markdown] id="task-per-call" lang="en"
 # ## Task 4. Time something very short (medium)
@@ -515,7 +515,7 @@ device.wait()
 # 3. Call `wait` only at the start and the end of a block: waiting at each call leaves the device idle.
 #
 # With coarse ticks a block may seem to take 0 seconds. All the measuring together must not take more than five times `at_least`
-# (work that takes longer than `at_least` by itself is called just twice, warm-up included).
+# (work that takes `at_least` or longer by itself is called just twice, warm-up included).
 
 # %% id="per-call" kind="solution"
 def per_call(work, at_least, clock=time.perf_counter, wait=nothing):
