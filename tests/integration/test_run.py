@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -164,6 +165,6 @@ def test_ctrl_c_during_a_start(empty: Trial, moment: str, times: int) -> None:
     for _ in range(times):
         empty.interrupt()
         time.sleep(0.3)
-    assert empty.ended() in (0, 130), empty.said
+    assert empty.ended() in (0, 130, -signal.SIGINT), empty.said  # the last where it came as Python was ending already
     assert "Traceback" not in empty.said
     assert empty.processes() == {}

@@ -41,7 +41,7 @@ from grading.checks import gate, gpu, hint, speedup, submission, when_solved
 
 torch.set_num_threads(1)
 
-# %% [markdown] id="model" lang="ko" reviewed="9a74baf88801"
+# %% [markdown] id="model" lang="ko" reviewed="b6754f251bd7"
 # ## 함께 쓸 모델
 #
 # 이 과목은 작은 언어 모델 하나로 끝까지 가요. 파이썬에 들어 있는 영어 문서로 우리가 직접 학습시킨 트랜스포머 `academy_lm`이에요. 토큰은
@@ -61,7 +61,8 @@ torch.set_num_threads(1)
 # 시간은 잴 때마다 흔들리지만 이 숫자는 거짓말을 하지 않아요.
 #
 # 로짓이 같은지 따질 때는 같은 가중치를 64비트로 올린 `exact`를 쓰고, 구석구석 시험할 때는 `academy_lm.Model(layers=2, …)`로 아주 작은 난수 모델을
-# 만들어 써요. 조각의 코드가 궁금하면 빈 셀에서 `academy_lm.Model.project??`를 실행해 보세요.
+# 만들어 써요. 조각의 코드가 궁금하면 빈 셀에서 `academy_lm.Model.project??`를 실행해 보세요. 조각을 다 이어 놓은 `model.forward`는 이 단원에서 **꺼 두었어요.**
+# 그것을 여러분이 만들 거니까요.
 
 # %% [markdown] id="model" lang="en"
 # ## The model we share
@@ -86,10 +87,16 @@ torch.set_num_threads(1)
 #
 # To compare logits we use `exact`, the same weights in 64 bits, and to try corner cases a very small random model,
 # `academy_lm.Model(layers=2, …)`. If you want to see the code of a piece, run `academy_lm.Model.project??` in an empty cell.
+# `model.forward`, which joins the pieces, is **switched off** in this unit, since that is what you will write.
 
 # %% id="model-code" kind="locked"
+def switched_off(*_):
+    raise AssertionError(hint("pieces"))
+
+
 model = academy_lm.load()
 exact = academy_lm.load(dtype=torch.float64)
+model.forward = exact.forward = switched_off
 
 
 def tokens_of(text):
