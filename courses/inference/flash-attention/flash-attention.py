@@ -756,7 +756,7 @@ with when_solved():
     times = speedup(flash_attention, attention, draw_causal, agree, rounds=3)
     print(hint("measured-causal", ratio=f"{times.ratio:.1f}"))
 
-# %% [markdown] id="measure-why" lang="ko" reviewed="2d94f3055452"
+# %% [markdown] id="measure-why" lang="ko" reviewed="6bfe08893781"
 # 행렬곱은 하나도 줄지 않았는데(`causal=False`일 때) 더 빨라졌나요? 새로 늘어난 연산은 타일마다 분자의 기준을 옮기는 `n × m × size / block`번쯤이에요.
 # 행렬곱이 `4 × n × m × size`번이니 그 `1 / (4 × block)`, `block=128`이면 0.2%예요. 이만큼을 더 내고 **메모리를 오가는 일**을 덜었어요. 평범한
 # 어텐션이 `n × m`짜리 텐서를 단계마다 새로 만들고 읽던 일이 없어졌으니까요. 뒤를 가릴 때 더 크게
@@ -764,11 +764,12 @@ with when_solved():
 # 느려져요. 두 효과를 나눠서 말할 수 있어야 정직한 보고예요.
 
 # %% [markdown] id="measure-why" lang="en"
-# With `causal=False` not one product was saved; is it faster all the same? The new operations are some `n × m × size / block`, which
-# move the numerator to its new base at each tile. The products are `4 × n × m × size`, so that is `1 / (4 × block)` of them, 0.2%
-# with `block=128`. For this little, **traffic to memory** went away: plain attention makes a new tensor of `n × m` at each step,
-# and reads it back. With later tokens hidden the gain is larger for two reasons at once: skipping hidden tiles saves nearly half of the arithmetic, and
-# the plain side becomes slower with a large mask to handle. An honest report tells the two apart.
+# With `causal=False` not one product was saved; is it faster all the same? The new operations are some `n × m × size /
+# block`, which move the numerator to its new base at each tile. The products are `4 × n × m × size`, so that is `1 / (4 ×
+# block)` of them, 0.2% with `block=128`. For this little, **traffic to memory** went away: plain attention makes a new tensor
+# of `n × m` at each step, and reads it back. With later tokens hidden the gain is larger for two reasons at once: skipping
+# hidden tiles saves nearly half of the arithmetic, and the plain side becomes slower with a large mask to handle. An honest
+# report tells the two apart.
 
 # %% [markdown] id="task-speed" lang="ko" reviewed="8e33cee111d4"
 # ## 과제 4. 성능 기준 넘기
@@ -858,7 +859,7 @@ with when_solved():
         percent = f"{100 * limit[-2] / times[-2]:.0f}"
         print(hint("achieved", name=hint(key), percent=percent))
 
-# %% [markdown] id="limit-read" lang="ko" reviewed="504e95a765bd"
+# %% [markdown] id="limit-read" lang="ko" reviewed="e9bfa12f0953"
 # 양쪽 축이 로그이니, 어느 선이든 기울기 2에 가까우면 시간이 `n`의 제곱으로 느는 거예요. 플래시어텐션도 **시간은 여전히 제곱**이에요. 선형이
 # 된 것은 메모리예요. 이 둘을 섞어 말하는 글이 많으니 조심하세요.
 #
@@ -869,9 +870,9 @@ with when_solved():
 # Both axes are logarithmic: a slope near 2 means time that grows with the square of `n`. FlashAttention's **time is still
 # quadratic**; it is the memory that became linear. Many texts mix the two up.
 #
-# What lies between your line and the limit? First, the `exp`. Then, for each tile Python issues some ten operations, and each of them writes the tile to
-# the cache and reads it back. SDPA does all that in one piece of compiled code; the algorithm is the same as yours. In the next
-# cell, change `block`.
+# What lies between your line and the limit? First, the `exp`. Then, for each tile Python issues some ten operations, and each
+# of them writes the tile to the cache and reads it back. SDPA does all that in one piece of compiled code; the algorithm is
+# the same as yours. In the next cell, change `block`.
 
 # %% id="blocks-code" kind="demo"
 with when_solved():
@@ -921,7 +922,7 @@ with when_solved():
 # ## 디코드를 나누어 맡기기: split-KV
 #
 # GPU에는 멀티프로세서(SM)라는 연산 장치가 백 개 안팎 들어 있고, 타일 어텐션은 **질의 묶음 하나를 장치 하나에** 맡겨요. 프리필에서는 묶음이 넉넉해요. 그런데 디코드에서는
-# 질의가 하나뿐이니 일감이 배치 × 헤드 개밖에 안 돼요. 대화 하나에 헤드 8개면 장치 8개만 일하고 나머지는 놀아요. 문맥이 10만 토큰이어도
+# 질의가 하나뿐이니 일감이 배치 × 헤드만큼밖에 없어요. 대화 하나에 헤드 8개면 장치 8개만 일하고 나머지는 놀아요. 문맥이 10만 토큰이어도
 # 그래요.
 #
 # 그래서 **키와 값을 조각으로 나눠** 여러 장치에 맡기고 나중에 합쳐요. 플래시 디코딩(Flash-Decoding)이라고 해요. 장치마다 자기 조각만 보고
@@ -1106,8 +1107,8 @@ with when_solved():
 # ## 더 해 보기 (선택): GPU 커널
 #
 # 파이썬에서 타일마다 연산을 시키는 대신, 반복문 전체를 **커널 하나**로 만들면 점수가 GPU의 레지스터와 공유 메모리 밖으로 나가지 않아요.
-# Triton은 그런 커널을 파이썬 문법으로 쓰게 해 줘요. 이 부분은 GPU가 있는 학원에서만 채점되고, 그전까지는 결과를 보여 주기만 해요. CPU 이미지에는
-# Triton이 없으니 그냥 지나가도 좋아요.
+# Triton은 그런 커널을 파이썬 문법으로 쓰게 해 줘요. 이 부분은 GPU가 있는 학원에서, 그 GPU로 기준을 맞춘 다음에만 채점돼요. 그전까지는
+# 결과를 보여 주기만 해요. CPU 이미지에는 Triton이 없으니 그냥 지나가도 좋아요.
 #
 # `flash_kernel` 하나가 **헤드 하나의 질의 `BLOCK`개**를 맡아요. `tl.program_id(0)`은 몇 번째 묶음인지, `tl.program_id(1)`은 몇 번째 헤드인지예요.
 # 모든 텐서는 빈틈없이 이어진 `(b, h, n, SIZE)`이고, `causal`은 다루지 않아요. 질의와 키의 수는 `n`으로 같아요.
