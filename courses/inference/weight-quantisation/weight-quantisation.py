@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="13c50fb3d1b1"
+# %% [markdown] id="title" lang="ko" reviewed="0b406a59e218"
 # # 4.2 대역폭과 가중치 양자화
 #
 # **이 단원을 마치면** 토큰 하나의 시간을 정하는 것이 계산이 아니라 대역폭임을 직접 재서 보이고, 가중치를 8비트와 4비트로 줄여
@@ -14,7 +14,7 @@
 #
 # **왜 중요할까요?** 80억 개짜리 모델의 가중치는 16비트로 16 GB예요. 토큰 하나를 만들 때마다 이 16 GB를 메모리에서 모두 읽어야 해요.
 # 4비트로 줄이면 읽을 양이 4분의 1이 되고, 같은 GPU에서 토큰이 더 빨리 나오고, 더 작은 GPU에도 모델이 올라가요. 그런데 양자화를 하고도
-# 오히려 **스무 배 느려지는** 실수가 흔해요. 바이트를 줄이는 것과 시간을 줄이는 것은 다른 일이거든요. 이 단원에서 둘 다 해 봐요.
+# 오히려 **열 배 넘게 느려지는** 실수가 흔해요. 바이트를 줄이는 것과 시간을 줄이는 것은 다른 일이거든요. 이 단원에서 둘 다 해 봐요.
 #
 # **걸리는 시간** 6시간 · **먼저 알아야 할 것** 양자화의 기초(3.3), KV 캐시와 디코드(4.1)
 
@@ -27,7 +27,7 @@
 #
 # **Why it matters.** The weights of a model of 8 billion parameters take 16 GB in 16 bits, and every single token means reading
 # all 16 GB from memory. In 4 bits that is a quarter: tokens come sooner from the same GPU, and the model fits on a smaller one.
-# Yet it is a common mistake to quantise a model and find it **twenty times slower**. Fewer bytes and less time are two
+# Yet it is a common mistake to quantise a model and find it **more than ten times slower**. Fewer bytes and less time are two
 # different things. Here you get both.
 #
 # **Time** 6 hours · **Before you start** the basics of quantisation (3.3); the KV cache and decoding (4.1)
@@ -364,8 +364,9 @@ def int8_kernel(x, codes, scales):
 
 
 def int4_layout(pairs):
-    need(pairs.dtype == torch.uint8 and pairs.dim() == 2 and pairs.is_contiguous(), "kernel-pairs")
+    need(pairs.dtype == torch.uint8 and pairs.dim() == 2, "kernel-pairs")
     need(pairs.shape[0] % 16 == 0, "kernel-rows")
+    pairs = pairs.contiguous()
     if pairs.is_cuda:
         return torch.ops.aten._convert_weight_to_int4pack(pairs, 8)
     codes = torch.stack([pairs >> 4, pairs & 15], dim=2).flatten(1)
@@ -732,7 +733,7 @@ check_int4(weight.T, 32, submission.quantise_int4(weight.T, 32))
 def pack_int4(weight, group):
     ### BEGIN SOLUTION
     codes, scales = quantise_int4(weight, group)
-    layout = int4_layout(pack_pairs(codes).contiguous())
+    layout = int4_layout(pack_pairs(codes))
     scales = scales.T
     return layout, torch.stack([scales, torch.zeros_like(scales)], dim=2).contiguous()
     ### END SOLUTION
@@ -829,17 +830,18 @@ with when_solved():
     print(hint("measured-dequantised", ratio=ratio))
     print(hint("guessed", int8=int8_guess, int4=int4_guess, dequantised=dequantised_guess))
 
-# %% [markdown] id="measure-why" lang="ko" reviewed="732f6a3d7a01"
+# %% [markdown] id="measure-why" lang="ko" reviewed="d39df18074e3"
 # 바이트가 약속한 배수와 실제 배수는 왜 다를까요? 정수를 실수로 바꾸는 데도 명령이 필요하고, 그래서 읽을 바이트가 줄수록 **이번에는 계산이**
 # 발목을 잡기 시작해요. 반대로 약속보다 빨라진 줄이 있다면, 견준 상대인 float32 커널이 대역폭을 다 쓰지 못했다는 뜻이에요. 자료형마다
-# 커널이 얼마나 잘 짜여 있는지도, CPU가 그 자료형의 명령을 가지고 있는지도 달라요. 같은 2바이트인 bfloat16과 float16의 차이를 보세요.
-# **바이트는 상한을 정하고, 커널은 거기에 얼마나 다가갈지를 정해요.**
+# 커널이 얼마나 잘 짜여 있는지도, CPU가 그 자료형의 명령을 가지고 있는지도 달라요. 같은 2바이트인 bfloat16과 float16의 차이를 보세요. 둘
+# 가운데 하나가 int8만큼 빠르다면, 그 CPU에서 8비트로 얻는 것은 시간보다 메모리예요. **바이트는 상한을 정하고, 커널은 거기에 얼마나 다가갈지를 정해요.**
 
 # %% [markdown] id="measure-why" lang="en"
 # Why is the measured ratio not the promised one? Turning integers into floats takes instructions, so the fewer bytes there are
 # to read, the more **arithmetic becomes the brake again**. Where a line is faster than promised, the float32 kernel that it is
 # compared with did not use the whole bandwidth. How well the kernel of a type is written, and whether the CPU has instructions
-# for that type, differs too: look at bfloat16 and float16, with the same 2 bytes. **Bytes decide the limit; kernels decide how
+# for that type, differs too: look at bfloat16 and float16, with the same 2 bytes. Where one
+# of them is as fast as int8, what 8 bits save on that CPU is memory rather than time. **Bytes decide the limit; kernels decide how
 # near you come.**
 
 # %% [markdown] id="task-speed" lang="ko" reviewed="93d11f2e9362"
@@ -951,18 +953,17 @@ with when_solved():
     axes.grid(alpha=0.3)
     plt.show()
 
-# %% [markdown] id="limit-read" lang="ko" reviewed="73366d05a66c"
+# %% [markdown] id="limit-read" lang="ko" reviewed="0a1f72e99d82"
 # 점들이 오른쪽 아래에서 왼쪽 위로 점선을 따라 올라가요. 바이트를 줄인 만큼 속도를 얻었다는 뜻이에요. 곱할 때마다 되돌린 ×표는 바이트가 적어도 점선에서
 # 한참 아래에 떨어져 있죠. 4비트 점이 8비트 점보다 점선에서 더 멀다면, 한 코어의 계산이 따라가지 못하는 거예요.
-# GPU는 계산 능력에 견주어 대역폭이 훨씬 더 귀해서, 좋은 커널이라면 점선에 더 바싹 붙어요.
+# GPU에서는 어떨까요? 단원 끝의 GPU 부분이 같은 비율을 출력해요.
 
 # %% [markdown] id="limit-read" lang="en"
 # The points climb along the dashed line from the lower right to the upper left: speed was gained as bytes were saved. The ×, which
 # dequantises at every call, lies far below in spite of its few bytes. Where the 4-bit point is farther from the line than the 8-bit one, one core's
-# arithmetic cannot keep up. On a GPU, bandwidth is much scarcer in proportion to arithmetic, and a good kernel stays closer to
-# the line.
+# arithmetic cannot keep up. And on a GPU? The part at the end of this unit prints the same percentage there.
 
-# %% [markdown] id="task-quality" lang="ko" reviewed="358b99af3c55"
+# %% [markdown] id="task-quality" lang="ko" reviewed="0680af4a0089"
 # ## 과제 6. 진짜 모델은 얼마나 나빠질까 (보통)
 #
 # 빠르기만 하고 답이 엉망이면 쓸 수 없어요. 파이썬 문서로 학습한 `academy_lm`을 양자화해서, 학습에 쓰지 않은 글에서 손실이 얼마나 늘어나는지
@@ -975,6 +976,8 @@ with when_solved():
 # - `Quantised(linear, parts)`는 아래에 있어요. 모델이 `x @ weight`를 계산하려 할 때 `linear(x, *parts)`를 대신 불러 줘요.
 # - **방향을 조심하세요.** `academy_lm`의 가중치는 `(in, out)`이고 `x @ weight`로 써요. 우리 함수들은 `(out, in)`을 받아요.
 # - 토큰 표와 위치 표(`token_table`, `position_table`)는 그대로 둬요. 토큰 하나에 한 줄씩만 읽으니 줄여도 빨라지지 않아요.
+# - 테스트는 행렬마다 바이트가 과제 1의 계산과 정확히 같은지, 로짓의 차이가 (노름으로) 8비트에서 2%, 4비트(그룹 32)에서 10%를 넘지
+#   않는지, 늘어난 손실이 8비트에서 0.005, 4비트(그룹 32)에서 0.1을 넘지 않는지 봐요. 참고 풀이의 4비트는 이 한도의 절반쯤이에요.
 
 # %% [markdown] id="task-quality" lang="en"
 # ## Task 6. How much worse does a real model get (medium)
@@ -992,6 +995,9 @@ with when_solved():
 # - **Mind the direction.** Weights of `academy_lm` are `(in, out)`, used as `x @ weight`. Our functions take `(out, in)`.
 # - Leave the tables of tokens and positions (`token_table`, `position_table`) as they are. A token reads one row of each, so
 #   nothing would become faster.
+# - The tests look at the bytes of each matrix, exactly as task 1 computes them; at the logits, which may differ (by norm) by 2% in 8
+#   bits and 10% in 4 bits (groups of 32); and at the loss, which may grow by 0.005 in 8 bits and by 0.1 in 4 bits (groups of 32).
+#   The reference takes about half of what is allowed in 4 bits.
 
 # %% id="quality-tools" kind="locked"
 class Quantised:
@@ -1061,7 +1067,7 @@ assert abs(more) <= 0.005, hint("lm-loss", bits=8, more=f"{more:.3f}")
 four = submission.quantised_lm(4, 32)
 found = four.forward(texts[:, :-1])
 check_bytes(four, 5, 0)
-assert (found - expected).norm() <= 0.15 * expected.norm(), hint("lm-logits")
+assert (found - expected).norm() <= 0.1 * expected.norm(), hint("lm-logits")
 more = loss(found, texts) - loss(expected, texts)
 assert more <= 0.1, hint("lm-loss", bits=4, more=f"{more:.3f}")
 ### END HIDDEN TESTS
@@ -1101,12 +1107,12 @@ with when_solved():
     rows += [("int8", quantised_lm(8, 64))]
     rows += [(f"int4/{group}", quantised_lm(4, group)) for group in (32, 64, 128)]
     points = []
-    print(hint("quality-head"))
+    print(f"{'':8} {'MB':>6} {'loss':>8} {'growth':>8}")
     for name, lm in rows:
         size = sum(matrix.nbytes for matrix in matrices(lm)) / 1e6
         now = loss(lm.forward(texts[:, :-1]), texts)
         points.append((name, size, now))
-        print(f"{name:8} {size:6.2f} MB {now:8.4f} {now - base:+8.4f}")
+        print(f"{name:8} {size:6.2f} {now:8.4f} {now - base:+8.4f}")
     for name, lm in (rows[0], rows[1], rows[3]):
         print(f"{name:8}", continue_text(lm, "The value of "))
     figure, axes = plt.subplots(figsize=(7, 4.2))
@@ -1178,14 +1184,15 @@ with when_solved():
 # %% id="kv-code" kind="demo"
 with when_solved():
     parameters, kv_token = 8e9, 2 * 32 * 8 * 128 * 2
-    print(f"{'batch':>5} {'context':>8} {'16 bit':>8} {'8 bit':>8} {'4.5 bit':>8} {'4.5 / 16':>8}")
+    lines = [f"{'batch':>5} {'context':>8} {'16 bit':>8} {'8 bit':>8} {'4.5 bit':>8} {'4.5/16':>8}"]
     for batch, context in ((1, 1000), (1, 30000), (16, 1000), (16, 30000)):
         rates = [
             decode_limit(2e12, parameters * bits / 8, kv_token * context, batch)
             for bits in (16, 8, 4.5)
         ]
         cells = " ".join(f"{rate:8,.0f}" for rate in rates)
-        print(f"{batch:5} {context:8,} {cells} {rates[2] / rates[0]:7.2f}x")
+        lines.append(f"{batch:5} {context:8,} {cells} {rates[2] / rates[0]:7.2f}x")
+    print("\n".join(lines))
 
 # %% [markdown] id="kv-seen" lang="ko" reviewed="8dfd3c92b37c"
 # 맨 오른쪽 열은 16비트에서 4비트로 바꾸었을 때의 상한이 몇 배가 되는지예요. 같은 4비트인데 어떤 줄에서는 세 배가 넘고 어떤 줄에서는 얼마 되지

@@ -5,7 +5,7 @@
 # %% id="linear-int4"
 def pack_int4(weight, group):
     codes, scales = quantise_int4(weight, group)
-    layout = int4_layout(pack_pairs(codes).contiguous())
+    layout = int4_layout(pack_pairs(codes))
     scales = scales.reshape(weight.shape[1] // group, weight.shape[0])
     return layout, torch.stack([scales, torch.zeros_like(scales)], dim=2).contiguous()
 
