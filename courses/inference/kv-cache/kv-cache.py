@@ -278,8 +278,8 @@ for _ in range(20):
     assert found == expected, hint("bytes-large")
     assert isinstance(found, int), hint("bytes-integer")
 assert submission.most_requests(10, 16, 3) == 0, hint("requests-too-small")
-whole = submission.most_requests(3 * 10**18 + 1, 0, 3)
-assert whole == 10**18 and isinstance(whole, int), hint("requests-whole")
+whole = submission.most_requests(3 * 10**18 - 1, 0, 3)
+assert whole == 10**18 - 1 and isinstance(whole, int), hint("requests-whole")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-cache" lang="ko" reviewed="0aaa1826364f"
@@ -546,6 +546,11 @@ for tested, batch, length, n in cases:
     assert counted == wanted, hint("generate-count", counted=counted, wanted=wanted)
     assert calls == n, hint("generate-calls", calls=calls, wanted=n)
 ### END HIDDEN TESTS
+### BEGIN HIDDEN TESTS
+prompt = torch.randint(0, exact.vocabulary, (3, 9))
+found = submission.generate(submission.exact, prompt, 12)
+assert torch.equal(found, generate_without_cache(exact, prompt, 12)), hint("cache-layout")
+### END HIDDEN TESTS
 
 # %% [markdown] id="measure" lang="ko" reviewed="7862d17915c5"
 # ## 이제 재 봅시다
@@ -585,12 +590,12 @@ def draw(i):
     return model, random_prompt(i), 192
 
 
+sides = with_prompt(generate), with_prompt(generate_without_cache)
 with when_solved():
     model.tokens = 0
     again = generate(model, tokens_of("The "), 192)
     print(academy_lm.decode(again[0]))
     print(hint("measured-tokens", ratio=f"{naive_tokens / model.tokens:.0f}", guess=tokens_guess))
-    sides = with_prompt(generate), with_prompt(generate_without_cache)
     times = speedup(*sides, draw, both_greedy(192), rounds=3)
     print(hint("measured-time", ratio=f"{times.ratio:.1f}", guess=time_guess))
 
@@ -843,13 +848,14 @@ with when_solved():
     print(hint("achieved", percent=f"{100 * wide_limit.mean() / seconds.mean():.0f}"))
     del wide
 
-# %% [markdown] id="limit-wide" lang="ko" reviewed="816a5ac2ed9b"
-# 큰 모델에서는 시키는 비용이 읽는 시간 뒤로 숨고, 디코드 시간은 한계에 훨씬 가까워져요. 진짜 서비스의 모델은 이보다도 훨씬 크니, 디코드를 더
-# 빠르게 하려면 **읽는 바이트를 줄이는 수밖에** 없어요. 그 이야기가 4.2 단원이에요.
+# %% [markdown] id="limit-wide" lang="ko" reviewed="35744a05eab7"
+# 큰 모델에서는 시키는 비용이 읽는 시간 뒤로 숨고, 디코드 시간은 한계에 훨씬 가까워져요. 진짜 서비스의 모델은 이보다도 훨씬 크니, 요청 한 건의
+# 디코드를 더 빠르게 하려면 무엇보다 **읽는 바이트를 줄여야** 해요. 그 이야기가 4.2 단원이에요.
 
 # %% [markdown] id="limit-wide" lang="en"
 # In a larger model the issuing hides behind the reading, and decode comes much closer to the limit. Models in real services are
-# larger still, so the only way to a faster decode is **to read fewer bytes**. That is the story of unit 4.2.
+# larger still, so what makes the decode of one request faster is, above all, **to read fewer bytes**. That is the story of
+# unit 4.2.
 
 # %% [markdown] id="loses" lang="ko" reviewed="e39526ffbc17"
 # ## 캐시가 손해일 때
@@ -922,16 +928,17 @@ assert abs(submission.won_per_million(1000, 3600) - 1000) < 1e-6, hint("money")
 assert abs(submission.won_per_million(250, 90) - 100) < 1e-6, hint("money")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="money" lang="ko" reviewed="cd6e47a134ec"
+# %% [markdown] id="money" lang="ko" reviewed="3943ee290d5e"
 # 이제 여러분이 잰 속도로 값을 매겨 봐요. 서버 값 `won_per_hour`는 예로 든 숫자이니 여러분이 쓰는 서버의 값으로 바꿔 보세요. 셋째 줄은 요청
 # 여덟 건을 함께 처리한 결과예요. 가중치를 한 번 읽어서 여덟 건이 나눠 쓰니 값이 더 내려가요. 4.4 단원의 예고편이에요. 마지막 줄은 한 건씩
-# 처리하면서 위의 한계에 꼭 닿았을 때의 값이에요. 한 건씩 처리해서는 이보다 싸게 만들 수 없어요.
+# 처리하면서 위의 한계(토큰 100개가 쌓였을 때)에 꼭 닿았을 때의 값이에요. 한 건씩 처리해서는 이보다 싸게 만들 수 없어요.
 
 # %% [markdown] id="money" lang="en"
 # Now put a price on the speeds you measured. The server's `won_per_hour` is an
 # example: put in that of a server you use. The third line
 # serves eight requests together: the weights are read once for all eight, and the price falls further. That is a preview of
-# unit 4.4. The last line is the price of one request at a time exactly at the limit above; one at a time cannot be cheaper.
+# unit 4.4. The last line is the price of one request at a time exactly at the limit above (with 100 tokens in the
+# cache); one at a time cannot be cheaper.
 
 # %% id="money-code" kind="demo"
 won_per_hour = 200
@@ -946,7 +953,7 @@ with when_solved():
         rate = batch * 192 / seconds
         won = won_per_million(rate, won_per_hour)
         print(hint(label, rate=f"{rate:,.0f}", won=f"{won:,.0f}"))
-    rate = 1 / limit.mean().item()
+    rate = bandwidth / bytes_of_a_step(model, 100)
     won = won_per_million(rate, won_per_hour)
     print(hint("price-limit", rate=f"{rate:,.0f}", won=f"{won:,.0f}"))
 
