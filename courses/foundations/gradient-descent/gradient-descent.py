@@ -570,17 +570,16 @@ def slope_here(weights):
 
 
 with when_solved():
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    measured = {}
-    for name, rate in rates.items():
-        path = descend(slope_here, np.zeros(11), rate, 3000)
-        measured[name] = np.linalg.norm(path - best, axis=1) / np.linalg.norm(best)
-        axes.semilogy(many, np.clip(measured[name], 1e-12, 10), label=hint(f"plot-{name}"))
+    start = np.zeros(11)
+    paths = {name: descend(slope_here, start, rate, 3000) for name, rate in rates.items()}
     rate = 4 / (largest**0.5 + smallest**0.5) ** 2
     keep = ((kappa**0.5 - 1) / (kappa**0.5 + 1)) ** 2
-    path = with_momentum(slope_here, np.zeros(11), rate, keep, 3000)
-    momentum = np.linalg.norm(path - best, axis=1) / np.linalg.norm(best)
-    axes.semilogy(many, np.clip(momentum, 1e-12, 10), label=hint("plot-momentum"))
+    paths["momentum"] = with_momentum(slope_here, start, rate, keep, 3000)
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    measured = {}
+    for name, path in paths.items():
+        measured[name] = np.linalg.norm(path - best, axis=1) / np.linalg.norm(best)
+        axes.semilogy(many, np.clip(measured[name], 1e-12, 10), label=hint(f"plot-{name}"))
     axes.semilogy(many, shrink**many, "k--", label=hint("plot-limit", kappa=f"{kappa:.0f}"))
     axes.set(xlabel=hint("plot-steps"), ylabel=hint("plot-distance"), ylim=(1e-9, 20))
     axes.yaxis.set_major_formatter("{x:g}")
@@ -591,7 +590,7 @@ with when_solved():
         per_step = np.log(measured[name][3000] / measured[name][1000]) / 2000
         percent = f"{100 * per_step / np.log(shrink):.0f}"
         print(hint("achieved", rate=hint(f"plot-{name}"), percent=percent))
-    steps, fewer = (int(np.argmax(curve < 1e-3)) for curve in (measured["fair"], momentum))
+    steps, fewer = (int(np.argmax(measured[name] < 1e-3)) for name in ("fair", "momentum"))
     print(hint("momentum", steps=f"{steps:,}", fewer=f"{fewer:,}"))
 
 # %% [markdown] id="limit-after" lang="ko" reviewed="6b3e319a9391"
