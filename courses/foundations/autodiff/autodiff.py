@@ -865,13 +865,13 @@ with when_solved():
     print(hint("price", walked=f"{walked[-1]:.0f}", moved=f"{moved[-1]:,.0f}"))
     print(hint("achieved", percent=f"{100 * 4 / walked[-1]:.0f}"))
 
-# %% [markdown] id="limit-after" lang="ko" reviewed="84074413aaae"
-# 파란 선은 입력이 늘어도 **거의 평평해요**. 70억 개의 가중치를 가진 모델을 학습할 수 있는 까닭이 이 평평한 선이에요. 다만 4배라는 이론값보다는 훨씬 위에 있어요. 연산
+# %% [markdown] id="limit-after" lang="ko" reviewed="fed04a5341e9"
+# 파란 선은 입력이 늘면 곧 **평평해져요**. 70억 개의 가중치를 가진 모델을 학습할 수 있는 까닭이 이 평평한 선이에요. 다만 4배라는 이론값보다는 훨씬 위에 있어요. 연산
 # 하나마다 파이썬 객체를 만들고, 순서를 정하고, 함수를 부르느라 드는 시간이에요. PyTorch는 값 하나가 아니라 **배열 하나를 노드 하나로** 삼아서 이 비용을 수백만 개의 숫자에
 # 나눠 매겨요. 입력이 몇 개뿐일 때는 하나씩 움직여 보는 쪽이 오히려 싸다는 것도 눈여겨보세요.
 
 # %% [markdown] id="limit-after" lang="en"
-# The blue line stays **nearly flat** as the inputs grow. That flat line is why a model of seven billion weights can be trained at all. But
+# The blue line soon becomes **flat** as the inputs grow. That flat line is why a model of seven billion weights can be trained at all. But
 # it lies far above the 4 of theory: for every operation a Python object is made, put in order, and a function called. PyTorch
 # makes **a whole array one node**, and spreads that cost over millions of numbers. Note also that with only a few inputs, moving
 # them one by one is cheaper.
@@ -1161,14 +1161,14 @@ for label, run, count in [
     row = dict(mb=f"{held / 1e6:5.1f}", ms=f"{1e3 * seconds:5.0f}", won=f"{won:4.1f}")
     print(hint(label, ratio=f"{seconds / first:.1f}", count=count, **row))
 
-# %% [markdown] id="torch-after" lang="ko" reviewed="669de606a4e6"
-# 붙들고 있는 메모리는 *배치 크기 × 층의 폭 × 층의 수*에 비례해요. 가중치의 크기와는 상관이 없어요. 그래서 메모리가 모자라면 먼저 배치를 줄이고, 그래도 모자라면
+# %% [markdown] id="torch-after" lang="ko" reviewed="262db4455c96"
+# 붙들고 있는 메모리는 *배치 크기 × 층의 폭 × 층의 수*에 비례하고, 가중치와는 따로 더 들어요. 그래서 메모리가 모자라면 먼저 배치를 줄이고, 그래도 모자라면
 # 체크포인팅으로 시간을 내주고 메모리를 얻어요. 그리고 서비스할 때 `torch.no_grad()`(또는 `inference_mode()`)를 빠뜨리면, 쓰지도 않을 값들을 붙들고 있게 돼요.
 #
 # 금액은 한 시간에 `won_per_hour`원인 서버에서 1,000걸음을 학습하는 값이에요. 숫자를 바꿔 보세요.
 
 # %% [markdown] id="torch-after" lang="en"
-# The memory held grows with *batch size × width × number of layers*, whatever the size of the weights. So when memory runs out, first
+# The memory held grows with *batch size × width × number of layers*, on top of the weights. So when memory runs out, first
 # make the batch smaller, and if that is not enough, pay time for memory by checkpointing. And a service that forgets
 # `torch.no_grad()` (or `inference_mode()`) holds on to values that nobody will ever use.
 #
