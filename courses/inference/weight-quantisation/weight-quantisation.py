@@ -12,7 +12,7 @@
 # 디코드를 실제로 빠르게 만들 수 있어요. 몇 배까지 빨라질 수 있는지 미리 계산하고, 한계의 몇 퍼센트에 닿았는지, 모델의 답은 얼마나
 # 나빠졌는지, 백만 토큰의 값이 얼마나 내려갔는지 숫자로 말할 수 있어요.
 #
-# **왜 중요할까요?** 80억 개짜리 모델의 가중치는 16비트로 16 GB예요. 토큰 하나를 만들 때마다 이 16 GB를 메모리에서 모두 읽어야 해요.
+# **왜 중요할까요?** 파라미터가 80억 개인 모델의 가중치는 16비트로 16 GB예요. 토큰 하나를 만들 때마다 이 16 GB를 메모리에서 모두 읽어야 해요.
 # 4비트로 줄이면 읽을 양이 4분의 1이 되고, 같은 GPU에서 토큰이 더 빨리 나오고, 더 작은 GPU에도 모델이 올라가요. 그런데 양자화를 하고도
 # 오히려 **열 배 넘게 느려지는** 실수가 흔해요. 바이트를 줄이는 것과 시간을 줄이는 것은 다른 일이거든요. 이 단원에서 둘 다 해 봐요.
 #
@@ -310,12 +310,12 @@ column = torch.randn(5, 1)
 check_int8(column, submission.quantise_int8(column))
 ### END HIDDEN TESTS
 
-# %% [markdown] id="kernels" lang="ko" reviewed="00fefaefbdfc"
+# %% [markdown] id="kernels" lang="ko" reviewed="3ebf7ccb8c7b"
 # ## 정수를 그대로 읽는 커널
 #
 # 바이트를 줄여 놓아도, 곱하기 전에 float32로 되돌려 메모리에 써 버리면 아무 소용이 없어요. 정수를 **레지스터에서** 실수로 바꾸며 곧바로 곱하는
-# 커널이 있어야 해요. PyTorch에는 그런 커널이 들어 있지만, 이름이 밑줄로 시작하는 내부 함수라서 모양도, 메모리 주소가 64의 배수인지도 확인해 주지 않아요. 그래서
-# 확인을 덧붙여 아래처럼 감싸 두었어요. 조건이 맞지 않으면 `ValueError`가 나요.
+# 커널이 있어야 해요. PyTorch에는 그런 커널이 들어 있지만, 이름이 밑줄로 시작하는 내부 함수라서
+# 모양이나 메모리 주소가 맞는지 확인하지 않고 엉뚱한 곳을 읽기도 해요. 그래서 확인을 덧붙여 아래처럼 감싸 두었어요. 조건이 맞지 않으면 `ValueError`가 나요.
 #
 # | 함수 | 입력 | 출력 |
 # |---|---|---|
@@ -331,8 +331,9 @@ check_int8(column, submission.quantise_int8(column))
 #
 # Fewer bytes are worth nothing if they are turned back into float32 and written to memory before the multiplication. What is
 # needed is a kernel that turns integers into floats **in registers** and multiplies right there. PyTorch has such kernels, but
-# they are internal functions, with names that start with an underscore, which check neither shapes nor whether a tensor starts at
-# a multiple of 64 in memory. So they are wrapped below, with checks, and raise `ValueError` when a condition does not hold.
+# they are internal functions, with names that start with an underscore, some of which read
+# beyond a tensor rather than check its shape and address. So they are wrapped below, with checks, and raise `ValueError` when a
+# condition does not hold.
 #
 # | function | takes | gives |
 # |---|---|---|
@@ -1167,10 +1168,10 @@ with when_solved():
 
 # %% [markdown] id="loses-seen" lang="ko" reviewed="a6dc7c6008de"
 # 벡터가 많아지면 한 번 읽은 가중치를 모두가 나눠 쓰니 대역폭은 더 이상 문제가 아니에요. 그때부터는 계산을 잘하는 float32(GPU라면 bfloat16) 행렬 곱이
-# 따라잡고, 정수를 실수로 바꾸는 일은 덤으로 하는 일이 돼요. 그래서 서비스에서는 디코드와 프리필에 서로 다른 커널을 쓰기도 해요.
+# 따라잡고, 정수를 실수로 바꾸는 일은 괜히 더 하는 일이 돼요. 그래서 서비스에서는 디코드와 프리필에 서로 다른 커널을 쓰기도 해요.
 #
 # 손해인 곳이 하나 더 있어요. 대화가 길어지고 요청이 많아지면 읽을 바이트의 대부분이 가중치가 아니라 **KV 캐시**예요. 여러분의
-# `decode_limit`으로 계산해 볼게요. 80억 개짜리 모델(층 32개, KV 헤드 8개, 헤드 크기 128, KV는 16비트)이고 대역폭은 1초에 2 TB라고 해요.
+# `decode_limit`으로 계산해 볼게요. 파라미터가 80억 개인 모델(층 32개, KV 헤드 8개, 헤드 크기 128, KV는 16비트)이고 대역폭은 1초에 2 TB라고 해요.
 
 # %% [markdown] id="loses-seen" lang="en"
 # With many vectors, all share the weights that were read once, and bandwidth no longer matters. From there on, multiplication in
@@ -1266,8 +1267,12 @@ def gpu_int4(rows):
     return on_gpu(rows, "int4")
 
 
-def gpu_read_bandwidth(size):
-    block = torch.ones(size // 4, device=GPU)
+def sixteen_tokens(_):
+    return (torch.randn(16, GPU_WIDTH),)
+
+
+def gpu_share(size, reached):
+    block = torch.ones(64 << 20, device=GPU)
     seconds = []
     for _ in range(9):
         torch.cuda.synchronize()
@@ -1275,30 +1280,26 @@ def gpu_read_bandwidth(size):
         block.sum()
         torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    return size / sorted(seconds)[4]
+    bandwidth = block.nbytes / sorted(seconds)[4]
+    return f"{100 * size / reached.fast_seconds / bandwidth:.0f}"
 
 # %% id="test-gpu" kind="test" points=2 gpu=true
 if gpu():
-    def sixteen(_):
-        return (torch.randn(16, GPU_WIDTH),)
-
-
     torch.seed()
     prepare("bfloat16", GPU, GPU_WIDTH)
-    for kind, function, at_least, limit in (
-        ("int8", submission.gpu_int8, 1.2, 0.05),
-        ("int4", submission.gpu_int4, 1.4, 0.25),
-    ):
-        size = submission.prepare(kind, GPU, GPU_WIDTH)
-        reached = speedup(function, gpu_bfloat16, sixteen, near(limit), gpu=True)
-        percent = 100 * 16 * size / reached.fast_seconds / gpu_read_bandwidth(size)
-        print(hint("share", percent=f"{percent:.0f}"))
-        gate(f"gpu-{kind}", reached, at_least, hint("speed-gpu"))
+    size = submission.prepare("int8", GPU, GPU_WIDTH)
+    reached = speedup(submission.gpu_int8, gpu_bfloat16, sixteen_tokens, near(0.05), gpu=True)
+    print(hint("share", percent=gpu_share(16 * size, reached)))
+    gate("gpu-int8", reached, 1.2, hint("speed-gpu"))
+    size = submission.prepare("int4", GPU, GPU_WIDTH)
+    reached = speedup(submission.gpu_int4, gpu_bfloat16, sixteen_tokens, near(0.25), gpu=True)
+    print(hint("share", percent=gpu_share(16 * size, reached)))
+    gate("gpu-int4", reached, 1.4, hint("speed-gpu"))
 
 # %% [markdown] id="question" lang="ko" reviewed="147aaa75f136"
 # ## 생각을 글로 (손으로 채점, 4점)
 #
-# 여러분의 회사가 80억 개짜리 모델로 두 가지 서비스를 하려고 해요. (가) 한 사람이 쓰는 코드 자동 완성: 한 번에 요청 1건, 문맥 1,000토큰. (나) 회의록
+# 여러분의 회사가 파라미터 80억 개인 모델로 두 가지 서비스를 하려고 해요. (가) 한 사람이 쓰는 코드 자동 완성: 한 번에 요청 1건, 문맥 1,000토큰. (나) 회의록
 # 요약: 요청 16건을 묶고 문맥은 30,000토큰이며, 긴 프롬프트를 먼저 읽어야 해요. 서비스마다 가중치를 16비트, 8비트, 4비트 가운데 무엇으로 저장할지
 # **위에서 잰 값과 `decode_limit`의 계산**을 근거로 6~10문장으로 정하세요. (1) 각 서비스에서 4비트가 상한을 몇 배로 올리나요? (2) 실제로는 왜 그만큼
 # 빨라지지 않을 수 있나요? (3) 품질이 충분한지 무엇을 어떻게 재서 정하겠어요? (4) 가중치 말고 더 먼저 줄여야 할 것이 있나요?
