@@ -270,7 +270,7 @@ with when_solved():
     print(f"{'n':>6} {'plain':>21} {'tiled':>21}")
     for n in (256, 1024, 4096, 16384):
         counted = [plain_bytes(n, n, 64, 4), tiled_bytes(n, n, 64, 128, 4)]
-        columns = [f"{each / 1e6:6.0f} MB {4 * n * n * 64 / each:4.0f} FLOP/B" for each in counted]
+        columns = [f"{each / 1e6:.1f} MB {4 * n * n * 64 / each:4.0f} FLOP/B" for each in counted]
         print(f"{n:6} {columns[0]:>21} {columns[1]:>21}")
 
 # %% [markdown] id="intensity-seen" lang="ko" reviewed="4c46ebb69cb8"
