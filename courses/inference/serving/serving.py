@@ -86,9 +86,10 @@ torch.set_num_threads(1)
 
 # %% id="feel-code"
 waits = [0.2] * 97 + [30.0] * 3
-print(sum(waits) / len(waits), sorted(waits)[98])
+print(f"{sum(waits) / len(waits):.2f}", sorted(waits)[98])
 example = {"arrived": 10.0, "deadline": 11.0, "times": [10.4, 10.45, 10.5, 10.6], "rejected": False}
-print(example["times"][0] - example["arrived"], example["times"][-1] - example["times"][0])
+first, last = example["times"][0], example["times"][-1]
+print(f"{first - example['arrived']:.2f} {last - first:.2f}")
 
 # %% [markdown] id="task-metrics" lang="ko" reviewed="ce44fa9e6444"
 # ## 과제 1. 약속을 재는 자 (쉬움)
@@ -311,16 +312,17 @@ def typical(function, repeats=5):
 
 def measured_step(engine, prefill, rows, context):
     chunks = [({"number": 63, "context": 0, "todo": 999}, prefill)] if prefill else []
-    decoding = [{"number": number, "context": context} for number in range(rows)]
-    return typical(lambda: engine.run(chunks, decoding), repeats=3)
+    contexts = [round(context * (0.5 + 7 * row % 11 / 10)) for row in range(rows)]
+    decoding = [{"number": row, "context": held} for row, held in enumerate(contexts)]
+    return sum(contexts), typical(lambda: engine.run(chunks, decoding), repeats=3)
 
 
 engine = RealEngine(model, {number: [65] * 512 for number in range(64)})
 sizes = [(prefill, 0, 0) for prefill in (1, 16, 64, 192)]
 sizes += [(p, r, c) for p in (0, 16, 64, 192) for r in (1, 4, 16) for c in (32, 128, 320)]
 engine.run([({"number": 63, "context": 0, "todo": 999}, 64)], [])
-seconds = np.array([measured_step(engine, *size) for size in sizes])
-work = np.array([(prefill, rows, rows * context) for prefill, rows, context in sizes], dtype=float)
+kv, seconds = np.array([measured_step(engine, *size) for size in sizes]).T
+work = np.column_stack([np.array(sizes, dtype=float)[:, :2], kv])
 for i in range(0, len(sizes), 6):
     print(work[i].astype(int), f"{1e3 * seconds[i]:.2f} ms")
 
@@ -383,7 +385,7 @@ work_seen, seconds_seen = synthetic_steps(np.random.default_rng(0), true, 60, 0.
 found = submission.fit_cost(work_seen, seconds_seen)
 assert set(found) == set(true), hint("fit-keys")
 for key in true:
-    assert abs(found[key] - true[key]) <= 1e-5 * true[key], hint("fit-exact", key=key)
+    assert abs(found[key] - true[key]) <= 1e-5 * true[key], hint("fit-exact", name=key)
 idle, ten_ms = np.array([[0.0, 0.0, 0.0]]), np.array([0.01])
 errors = submission.fit_errors({**true, "base": 0.02}, idle, ten_ms)
 assert np.shape(errors) == (1,) and abs(errors[0] - 1.0) < 1e-9, hint("fit-errors")
@@ -926,14 +928,13 @@ print(f"{step_seconds(SERVER, 2000, 0, 0):.3f} s + {step_seconds(SERVER, 0, 7, 3
 growth_guess = 4
 
 # %% id="predict-code" kind="demo"
-def late_share(records):
-    waits = sorted(r["times"][0] - r["arrived"] for r in records)
-    return waits[math.ceil(0.99 * len(waits)) - 1]
+def p99_wait(rate, seed):
+    records = serve(FirstCome(SERVER), draw_trace(seed, 300, rate, 2), SERVER)
+    return sorted(record["times"][0] - record["arrived"] for record in records)[296]
 
 
 def p99_of_three(rate):
-    traces = [draw_trace(seed, 300, rate, 2) for seed in range(3)]
-    return sum(late_share(serve(FirstCome(SERVER), trace, SERVER)) for trace in traces) / 3
+    return sum(p99_wait(rate, seed) for seed in range(3)) / 3
 
 
 slow, fast = p99_of_three(1), p99_of_three(4)
@@ -1165,7 +1166,7 @@ for _ in range(60):
     assert list(keep) == wanted and list(reject) == turned, hint("triage-several")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-policy" lang="ko" reviewed="7b4f0026e6bb"
+# %% [markdown] id="task-policy" lang="ko" reviewed="6a39b87a10de"
 # ## 과제 6. 정책 (어려움)
 #
 # 이제 모두 모아요. `Policy(server)`의 `plan(view)`를 완성하세요. 위의 함수를 써도 되고, 전혀 다르게 짜도 돼요. 상태가 필요하면 `__init__`에서
@@ -1174,7 +1175,7 @@ for _ in range(60):
 # 1. **잃지 않기**(3점): 규칙을 지키고, 받은 요청을 끝까지 처리해요. 마감이 아주 먼 요청은 페이지가 아무리 모자라도 한 건도 거절하지 않아요.
 # 2. **가벼운 부하**(3점): `rate=0.8, burst=1.5`에서는 100건짜리 요청 묶음마다 99건 이상이 좋은 요청이어야 해요. p99 약속을 지킨다는 뜻이에요.
 # 3. **무거운 부하**(4점): `rate=8, burst=3`, 150건짜리 네 묶음에서 굿풋이 `FirstCome`의 **3배 이상**이고, 넘을 수 없는 한계 `most_good`의
-#    **65% 이상**이어야 해요.
+#    **60% 이상**이어야 해요. 비용이 조금 다른 서버에서도(`rate=5`) 한계의 50% 이상이어야 해요.
 # 4. **굶기지 않기**(2점): 무거운 부하에서 대화의 60% 이상, 문서의 20% 이상이 좋은 요청이어야 해요. 받아들인 요청은 20초 안에 첫 토큰을 받고,
 #    토큰 사이를 10초 넘게 기다리지 않아요.
 #
@@ -1200,7 +1201,8 @@ for _ in range(60):
 # 2. **Light load** (3 points): with `rate=0.8, burst=1.5`, at least 99 of every 100 requests must be good, in every trace. That
 #    is what keeping a p99 promise means.
 # 3. **Heavy load** (4 points): with `rate=8, burst=3` and four traces of 150, your goodput must be **at least 3 times** that of
-#    `FirstCome`, and **at least 65%** of `most_good`, a limit that nobody can exceed.
+#    `FirstCome`, and **at least 60%** of `most_good`, a limit that nobody can exceed. On a server with somewhat different costs (`rate=5`)
+#    it must be at least 50% of the limit.
 # 4. **Nobody starves** (2 points): at the heavy load, at least 60% of chats and 20% of documents must be good. Who is accepted
 #    gets a first token within 20 seconds and never waits more than 10 seconds for the next token.
 #
@@ -1332,12 +1334,13 @@ def compare(policy, traces, server):
 traces = [draw_trace(random.random(), 150, 8, 3) for _ in range(4)]
 reached, share = compare(submission.Policy, traces, SERVER)
 gate("goodput", reached, 3, hint("heavy"))
-assert share >= 0.65, hint("heavy-share", percent=f"{100 * share:.0f}")
+assert share >= 0.6, hint("heavy-share", percent=f"{100 * share:.0f}")
 ### BEGIN HIDDEN TESTS
-rushed = {**SERVER, "prefill": 0.00015, "tpot": 0.045, "pages": 400}
-traces = [draw_trace(random.random(), 150, 8, 3) for _ in range(3)]
+changed = {"base": 0.02, "prefill": 0.00025, "row": 0.0004, "tpot": 0.04, "pages": 400}
+rushed = {**SERVER, **changed}
+traces = [draw_trace(random.random(), 150, 5, 3) for _ in range(3)]
 _, share = compare(submission.Policy, traces, rushed)
-assert share >= 0.6, hint("heavy-other", percent=f"{100 * share:.0f}")
+assert share >= 0.5, hint("heavy-other", percent=f"{100 * share:.0f}")
 ### END HIDDEN TESTS
 
 # %% id="test-fair" kind="test" points=2
@@ -1428,10 +1431,10 @@ with when_solved():
         report(label, serve(policy(SERVER), heavy_trace, SERVER), SERVER, heavy_seconds)
     print(hint("report-limit", good=f"{most_good(heavy_trace, SERVER) / heavy_seconds:.2f}"))
 
-# %% [markdown] id="limit" lang="ko" reviewed="42c04438e54c"
+# %% [markdown] id="limit" lang="ko" reviewed="b8a40155a9c7"
 # ## 한계와 비교하기
 #
-# 부하를 조금씩 올리면서 굿풋을 그려 봐요. 점선은 아무도 넘을 수 없는 한계예요. 온 요청보다 많이 처리할 수는 없고(대각선), 서버의 시간보다 많이
+# 부하를 조금씩 올리면서 굿풋을 그려 봐요. 점선은 아무도 넘을 수 없는 한계예요. 온 요청보다 많이 처리할 수는 없고, 서버의 시간보다 많이
 # 쓸 수도 없어요(`most_good`). 세로선은 과제 3에서 계산한 포화점이에요. 온 요청을 **종류를 가리지 않고 모두** 처리할 때의 한계지요.
 #
 # 세로선을 넘어서도 굿풋이 늘어난다면, 비싼 요청을 덜 받고 있다는 뜻이에요. 무엇을 포기했는지 오른쪽 그림에서 확인하세요.
@@ -1440,7 +1443,7 @@ with when_solved():
 # ## Against the limit
 #
 # Raise the load little by little and plot goodput. The dashed line is the limit that nobody can exceed: not more than what
-# comes (the diagonal) and not more than the server's time allows (`most_good`). The vertical line is the saturation point of
+# comes and not more than the server's time allows (`most_good`). The vertical line is the saturation point of
 # task 3: the limit for serving all that comes, **whatever its kind**.
 #
 # If goodput still grows beyond that line, fewer of the expensive requests are being served. See on the right what was given up.
@@ -1593,7 +1596,7 @@ with when_solved():
         served = serve(Policy({**SERVER, "tpot": target}), patient_crush, SERVER)
         report(label, served, SERVER, crush[-1]["arrived"])
 
-# %% [markdown] id="real" lang="ko" reviewed="681ffe0dd7c1"
+# %% [markdown] id="real" lang="ko" reviewed="f2692907a053"
 # ## 진짜 엔진에서 달려 보기
 #
 # 가상의 시계를 믿어도 될까요? 같은 정책을 `academy_lm`이 도는 진짜 엔진에 태워서, 벽시계로 몇 초 동안 요청을 받아 봐요. 비용 모형은 과제 2에서
@@ -1603,7 +1606,8 @@ with when_solved():
 # `margin`배만 알려 줘요. 1로 바꾸면 어떻게 되나요?
 #
 # 진짜 엔진은 두 번 달려요. 한 번은 벽시계로, 한 번은 이 프로세스가 쓴 CPU 시간만 세는 시계로요. 컴퓨터를 다른 사람과 나눠 쓰고 있다면 벽시계의
-# p99는 훨씬 나쁠 수 있어요. 마지막 세 줄에서 차이의 원인을 하나씩 따져 보세요. 이 결과는 점수에 들어가지 않아요.
+# p99는 훨씬 나쁠 수 있어요. 마지막 세 줄에서 차이의 원인을 하나씩 따져 보세요. 모형의 오차에는 모형이 모르는 일도 들어 있어요. 이를테면 이
+# 엔진은 함께 디코드하는 요청의 캐시를 가장 긴 것에 맞춰 읽고, 프리필은 요청마다 어텐션을 따로 해요. 이 결과는 점수에 들어가지 않아요.
 
 # %% [markdown] id="real" lang="en"
 # ## A run on the real engine
@@ -1617,7 +1621,8 @@ with when_solved():
 #
 # The real engine runs twice: once by the wall clock, and once by a clock that counts only this process's CPU time. If you share
 # the machine with others, the p99 of the wall clock may be much worse. The last three lines take the causes apart. The
-# result is not graded.
+# model's error includes what the model does not know: this engine reads the caches of all decoded requests as far as the
+# longest of them, and computes attention for each prefill apart. The result is not graded.
 
 # %% id="real-code" kind="demo"
 class WatchedEngine(RealEngine):
