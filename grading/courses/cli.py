@@ -16,6 +16,7 @@ from grading.courses import build, catalogue
 from grading.courses.catalogue import Course, Unit
 
 app = typer.Typer(no_args_is_help=True, help="Courses as files: list, start, build, look at, prove, measure.")
+WIDE = 160  # columns of the table where there is no terminal to ask
 AllCourses = Annotated[str | None, typer.Argument(help="Default: all courses.")]
 AllUnits = Annotated[str | None, typer.Argument(help="Id or number. Default: all units.")]
 OneCourse = Annotated[str, typer.Argument(help="The course's folder.")]
@@ -88,6 +89,8 @@ def check(
     from grading.courses import check
 
     config, console = load(), Console()
+    if not console.is_terminal:
+        console = Console(width=WIDE)
     table = Table(Column("unit", no_wrap=True), "tasks", "points", "hidden tests", "mistakes caught", "gates", "seconds", "")
     records = []
     for found, wanted in _units(config, course, unit):
