@@ -223,11 +223,12 @@ def _decision(session: Session, settings: Settings, devices: Sequence[Device], n
 
 def _waiting(session: Session, now: datetime) -> list[Waiting]:
     c = Wait.__table__.c
-    columns = (c.holder, c.login, c.kind, c.memory_mb, c.tier, c.courses, c.asked_at, c.seen_at)
-    rows = session.execute(select(*columns).where(c.refused == ""))
+    columns = (c.holder, c.login, c.kind, c.memory_mb, c.tier, c.courses, c.asked_at, c.seen_at >= now - HERE)
+    rows = session.execute(select(*columns).where(c.refused == "")).all()
+    courses_of = {row[5]: frozenset(row[5].split()) for row in rows}
     return [
-        Waiting(holder, login, kind, memory, tier, frozenset(courses.split()), asked_at, seen_at >= now - HERE)
-        for holder, login, kind, memory, tier, courses, asked_at, seen_at in rows
+        Waiting(holder, login, kind, memory, tier, courses_of[courses], asked_at, bool(here))
+        for holder, login, kind, memory, tier, courses, asked_at, here in rows
     ]
 
 
