@@ -12,15 +12,22 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from academy.settings import CHECKOUT, Settings, load
+from grading import sandbox
 from grading.courses import build, catalogue
 from grading.courses.catalogue import Course, Unit
 
-app = typer.Typer(no_args_is_help=True, help="Courses as files: list, start, build, look at, prove, measure.")
+app = typer.Typer(no_args_is_help=True)
 WIDE = 160  # columns of the table where there is no terminal to ask
 AllCourses = Annotated[str | None, typer.Argument(help="Default: all courses.")]
 AllUnits = Annotated[str | None, typer.Argument(help="Id or number. Default: all units.")]
 OneCourse = Annotated[str, typer.Argument(help="The course's folder.")]
 OneUnit = Annotated[str, typer.Argument(help="The unit's id or number.")]
+
+
+@app.callback()
+def courses(context: typer.Context) -> None:
+    """Courses as files: list, start, build, look at, prove, measure."""
+    context.call_on_close(sandbox.close_all)  # what a command started to run units in
 
 
 @app.command("list")
