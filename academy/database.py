@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,17 +32,6 @@ class UTCDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
         return None if value is None else value.replace(tzinfo=UTC)
-
-    def result_processor(self, dialect: Any, coltype: Any) -> Callable[[Any], datetime | None]:
-        """The same with one call for a value instead of three: a decision of the pool reads thousands."""
-        parse = self.impl_instance.result_processor(dialect, coltype)
-
-        def process(value: Any, parse: Any = parse, utc: Any = UTC) -> datetime | None:
-            if value is None:
-                return None
-            return (parse(value) if parse else value).replace(tzinfo=utc)
-
-        return process
 
 
 def now() -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from grading import mastery
 from grading.courses.catalogue import Course, Unit
@@ -11,10 +11,8 @@ from grading.mastery import Mastery
 
 WIDTH, HEIGHT, GAP, ROW_GAP, LABEL = 158, 66, 30, 14, 34  # of boxes and between them, in the picture's units
 CHIP, CHIP_HEIGHT = 62, 26  # of a unit to come
-LINE, NUMBER = (
-    23.0,
-    4.4,
-)  # what a line of a box holds, and what the unit's number takes of the first, in halves of a Hangul syllable
+LINE = 23.0  # what a line of a box holds, in halves of a Hangul syllable
+NUMBER = 4.4  # what the unit's number takes of the first line
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Lane:
     coming: bool
     taken: bool
     boxes: list[Box]
-    chips: list[tuple[int, str, str]]  # x, number, title of the units to come
+    chips: list[tuple[int, int, str, str]]  # x, y, number, title of the units to come
     lines: list[str]  # the ways between boxes, as SVG paths
 
 
@@ -51,8 +49,8 @@ class Path:
     lanes: list[Lane]
     next: list[str]  # what is open and not handed in yet
     mastered: int
-    units: int = 0
-    closed: dict[tuple[str, str], str] = field(default_factory=dict)  # (course, unit) -> the units that keep it closed
+    units: int
+    closed: dict[tuple[str, str], str]  # (course, unit) -> the units that keep it closed
 
 
 def draw(courses: list[Course], found: Mastery, language: str) -> Path:
@@ -63,7 +61,7 @@ def draw(courses: list[Course], found: Mastery, language: str) -> Path:
             continue
         lane, height = _lane(course, found, language, y)
         lanes.append(lane)
-        width = max([width, *(box.x + WIDTH for box in lane.boxes), *(x + CHIP for x, _, _ in lane.chips)])
+        width = max([width, *(box.x + WIDTH for box in lane.boxes), *(x + CHIP for x, *_ in lane.chips)])
         y += height
     units = [(course, unit) for course in courses for unit in course.units if course.id in found.taken]
     ahead = [unit for course, unit in units if _state(course, unit, found) == "open"]
@@ -101,7 +99,7 @@ def _lane(course: Course, found: Mastery, language: str, y: int) -> tuple[Lane, 
     ways = [_way(boxes[before], boxes[unit.id]) for unit in course.units for before in _before(course, unit)]
     rows = 1 + max((row for _, row in places.values()), default=-1)
     height = LABEL + rows * (HEIGHT + ROW_GAP)
-    chips = [(index * (CHIP + 10), coming.number, coming.title[language]) for index, coming in enumerate(course.coming)]
+    chips = [(i * (CHIP + 10), y + height, coming.number, coming.title[language]) for i, coming in enumerate(course.coming)]
     height += CHIP_HEIGHT + ROW_GAP if chips else 0
     return Lane(
         y, course.title[language], not course.units, course.id in found.taken, list(boxes.values()), chips, ways

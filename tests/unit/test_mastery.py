@@ -166,9 +166,10 @@ def test_no_two_boxes_overlap_and_every_way_leads_to_the_right(orders: list[set[
         Unit(id=f"u{i}", number=f"7.{i}", title=text, hours=1, after=[f"7.{n}" for n in sorted(after) if n < i])
         for i, after in enumerate(orders)
     ]
-    course = Course("basics", text, text, units, Path(), Late(), 0.7, [])
+    course = Course("basics", text, text, units, Path(), Late(), 0.7, [catalogue.Coming(number="7.90", title=text)])
     drawn = path.draw([course], mastery.Mastery(frozenset({"basics"}), {}, frozenset(), {}), "ko")
-    boxes = drawn.lanes[0].boxes
+    boxes, [(_, below, *_)] = drawn.lanes[0].boxes, drawn.lanes[0].chips
+    assert max(box.y for box in boxes) + path.HEIGHT < below < drawn.height - path.CHIP_HEIGHT  # units to come stand below
     assert len({(box.x, box.y) for box in boxes}) == len(units)
     assert max(box.x for box in boxes) + path.WIDTH == drawn.width
     assert max(box.y for box in boxes) + path.HEIGHT < drawn.height
