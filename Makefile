@@ -18,7 +18,7 @@ test: ## install what the tests want, then run all of them
 	@setup/tests.sh
 	@$(MAKE) --no-print-directory check
 	@if docker info >/dev/null 2>&1; then $(BIN)/academy images build; fi
-	$(BIN)/pytest -n $(JOBS) --dist loadfile --durations 15 $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 attacks: ## try to cheat the grader in every way we know; build/attacks.json
 	@setup/venv.sh test

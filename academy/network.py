@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
+import socket
+from pathlib import Path
 from typing import Any, Literal
 
 from academy.settings import Settings
 
 Network = Literal["students", "sandboxes"]
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_next = itertools.count(secrets.randbelow(1 << 16))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has, below those that the kernel gives to outgoing connections.
+
+    Between this choice and the moment a server listens there are seconds, in which any connection of this machine may take a
+    port of the kernel's range. No port is chosen twice in a row.
+    """
+    first = int(_OUTGOING.read_text().split()[0]) if _OUTGOING.exists() else 0
+    lowest = 10_000
+    for _ in range(first - lowest):
+        port = lowest + next(_next) % (first - lowest)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    with socket.socket() as sock:  # the kernel's range leaves nothing below it
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
 
 
 def network_name(settings: Settings, which: Network) -> str:

@@ -674,7 +674,7 @@ class LocalSpawner(_Server, LocalProcessSpawner):
                 await asyncio.to_thread(share_course_folder, self.academy, self.academy.course_folder(self.course))
             self.cmd = [sys.executable, str(CHECKOUT / "images" / "notebook" / "server.py")]
             self.args = ["--allow-root"] if os.geteuid() == 0 else []
-            self.port = 0
+            self.port = network.free_port()
             with self.log_file.open("wb") as log:  # a file of its own: the server outlives the hub and its pipes
                 self.popen_kwargs = {"cwd": self.home, "stdin": DEVNULL, "stdout": log, "stderr": STDOUT}
                 ip, port = await LocalProcessSpawner.start(self)

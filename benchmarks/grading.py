@@ -44,10 +44,11 @@ from sqlalchemy import select
 
 from academy import settings as settings_module
 from academy.database import Database
+from academy.network import free_port
 from academy.people import Person, enrol
 from academy.settings import CHECKOUT, Settings
 from benchmarks import report
-from benchmarks.exchange import Service, free_port
+from benchmarks.exchange import Service
 from benchmarks.small_hub import STUDENT, small_hub
 from grading import operations
 from grading.autograde import gradebook_url

@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import httpx
 from academy import network, proxy, settings
 from academy.database import Database
 from academy.images import image_tag
+from academy.network import free_port
 from academy.people import Person
 from academy.settings import CHECKOUT
 from benchmarks.report import Line, percentile, write
@@ -133,12 +133,6 @@ class Hub:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
             self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def hubs(folder: Path, name: str) -> tuple[Hub, Hub]:

@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pytest
 
 from academy import settings as settings_module
 from academy.database import Database
+from academy.network import free_port
 from academy.settings import CHECKOUT, Settings
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -65,12 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def _fail_missing() -> None:
     pytest.fail("This machine lacks what the test wants, though root could install it: run `make test`.")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def write_config(folder: Path, **sections: dict[str, Any]) -> Path:

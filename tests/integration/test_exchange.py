@@ -21,13 +21,14 @@ import pytest
 
 from academy import settings as settings_module
 from academy.database import Database
+from academy.network import free_port
 from academy.people import Person, enrol
 from academy.settings import CHECKOUT, Settings
 from benchmarks.exchange import Service
 from benchmarks.small_hub import STAFF, STUDENT, small_hub, wait_until
 from grading.exchange.client import Client, ClientError
 from grading.records import History, Submission
-from tests.conftest import free_port, write_config
+from tests.conftest import write_config
 from tests.integration.units import COURSE, MOST, UNIT, answer, make_unit
 
 BIN = Path(sys.executable).parent

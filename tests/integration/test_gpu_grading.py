@@ -76,7 +76,7 @@ def sees(uuid: str) -> str:
     return f'import os\nassert os.environ["CUDA_VISIBLE_DEVICES"] == "{uuid}"\n{RIGHT}'
 
 
-def until(check: Callable[[], Any], seconds: float = 60) -> Any:
+def until(check: Callable[[], Any], seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := check()):
         assert time.monotonic() < deadline, "waited in vain"

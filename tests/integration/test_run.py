@@ -12,9 +12,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from academy.network import free_port
 from academy.spawner import API_SCOPE
 from grading.exchange.client import Client, Receipt
-from tests.conftest import free_port
 from tests.integration.trial import Trial, Visitor
 
 pytestmark = pytest.mark.timeout(300)

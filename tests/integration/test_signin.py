@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import free_port
+from academy.network import free_port
 from tests.integration.trial import Trial
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -13,7 +15,7 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from academy import profiles
+from academy import network, profiles
 from academy.gpus.inventory import Device
 from academy.messages import catalogue
 from academy.people import Person, enrol
@@ -162,3 +164,14 @@ def test_a_course_folder_is_shared_with_its_group(config: Callable[..., Settings
     assert folder.stat().st_gid == gid
     assert folder.stat().st_mode & 0o7777 == 0o2770  # files made in it belong to the group; nobody else reads them
     assert share_course_folder(settings, folder) == gid
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_can_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    outgoing = tmp_path / "range"
+    outgoing.write_text("10003\t60999\n")
+    monkeypatch.setattr(network, "_OUTGOING", outgoing)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 10_001))
+        assert {network.free_port() for _ in range(4)} == {10_000, 10_002}
+    outgoing.write_text("1024\t65535\n")  # no room below: whatever the kernel gives
+    assert network.free_port() > 1023
