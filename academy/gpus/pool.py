@@ -6,7 +6,7 @@ No two hold one share, whatever crashes: each held share is a row under a primar
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -212,11 +212,10 @@ def places(session: Session, settings: Settings, devices: Sequence[Device], now:
 def _decision(session: Session, settings: Settings, devices: Sequence[Device], now: datetime) -> Decision | None:
     """What to do now; None where nobody waits and no lesson is near."""
     waiting, lessons = _waiting(session, now), _lessons(session, now)
-    if not waiting and not any(lesson.starts_at - LEAD <= now for lesson in lessons):
-        told = select(Lease.id).where(Lease.holder.is_not(None), Lease.ends_why == "booked")
-        stays = list(session.scalars(told))
-        return Decision([], {}, stays, []) if stays else None
-    live = _live(session, settings, devices, now)
+    told = list(session.scalars(select(Lease.id).where(Lease.holder.is_not(None), Lease.ends_why == "booked")))
+    if not waiting and not lessons:
+        return Decision([], {}, told, []) if told else None
+    live = _live(session, settings, devices, now) if lessons or told else _held(session, devices)
     no_show = timedelta(minutes=settings.gpus.no_show_minutes)
     return decide(devices, live, waiting, lessons, _used(session, now), now, no_show)
 
@@ -235,7 +234,7 @@ def _waiting(session: Session, now: datetime) -> list[Waiting]:
 def _live(
     session: Session, settings: Settings, devices: Sequence[Device], now: datetime, forecasting: bool = False
 ) -> list[Live]:
-    slices = {device.uuid for device in devices if device.slice}
+    kind = _kind_on(devices)
     c = Lease.__table__.c  # not by the mapped class, which takes twice as long for a thousand rows
     columns = (c.id, c.device, c.shares, c.of_shares, c.login, c.tier, c.courses, c.granted_at, c.ends_at, c.ends_why)
     rows = session.execute(select(*columns, c.purpose, c.profile).where(c.holder.is_not(None))).all()
@@ -243,11 +242,31 @@ def _live(
     courses_of = {row[6]: frozenset(row[6].split()) for row in rows}
     live = []
     for id_, device, shares, of, login, tier, courses, granted_at, ends_at, ends_why, purpose, profile in rows:
-        kind: Kind = "slice" if device in slices else "whole" if shares == of else "share"
         likely = granted_at + stay[profile] if forecasting else None
-        on = (id_, device, shares, kind, login, tier, courses_of[courses], granted_at, ends_at, ends_why)
+        on = (id_, device, shares, kind(device, shares == of), login, tier, courses_of[courses], granted_at, ends_at, ends_why)
         live.append(Live(*on, purpose == "server", likely))
     return live
+
+
+def _held(session: Session, devices: Sequence[Device]) -> list[Live]:
+    """What is held of each device, as one lease a device or two: all that matters to a decision where no lesson is near."""
+    c, kind = Lease.__table__.c, _kind_on(devices)
+    whole = c.shares == c.of_shares
+    rows = session.execute(
+        select(c.device, whole, func.sum(c.shares), func.max(c.granted_at))
+        .where(c.holder.is_not(None))
+        .group_by(c.device, whole)
+    )
+    return [
+        Live("", device, shares, kind(device, all_of_it), "", 0, frozenset(), granted_at)
+        for device, all_of_it, shares, granted_at in rows
+    ]
+
+
+def _kind_on(devices: Sequence[Device]) -> Callable[[str, bool], Kind]:
+    """What a lease on a device is, by whether it had all of it."""
+    slices = {device.uuid for device in devices if device.slice}
+    return lambda device, all_of_it: "slice" if device in slices else "whole" if all_of_it else "share"
 
 
 def _usual_stay(session: Session, settings: Settings, profile: str) -> timedelta:

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from academy.database import Base, Database
 from academy.gpus import booking, inventory, pool, watch
 from academy.gpus.inventory import Device
+from academy.gpus.plan import Waiting, decide
 from academy.gpus.records import Booking, Held, Lease, Reading, Wait
 from academy.messages import AcademyError
 from academy.people import Enrollment, Person
@@ -451,6 +452,10 @@ class Host:
                 .where(Entry.kind == "use")
                 .group_by(Lease.id)
             ).all()
+            line = [Waiting(name, name, kind, 0, 1, frozenset(), self.now) for name, kind in (("x", "whole"), ("y", "share"))]
+            each, sums = pool._live(session, self.settings, self.devices, self.now), pool._held(session, self.devices)
+        decisions = [decide(self.devices, one, line, [], {}, self.now) for one in (each, sums)]
+        assert decisions[0].grants == decisions[1].grants  # where no lesson is near, what is held of each device says it all
         shares = {device.uuid: device.shares for device in self.devices}
         assert len({(device, share) for device, share, _ in held}) == len(held)
         assert all(0 <= share < shares[device] for device, share, _ in held)
