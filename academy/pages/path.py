@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from typing import ClassVar
 
 from grading import mastery
 from grading.courses.catalogue import Course, Unit
@@ -44,6 +45,8 @@ class Lane:
 
 @dataclass(frozen=True)
 class Path:
+    box: ClassVar = (WIDTH, HEIGHT)
+    chip: ClassVar = (CHIP, CHIP_HEIGHT)
     width: int
     height: int
     lanes: list[Lane]
