@@ -67,6 +67,9 @@ def _fail_missing() -> None:
     pytest.fail("This machine lacks what the test wants, though root could install it: run `make test`.")
 
 
+NO_MODEL = {"ACADEMY_LM": os.devnull}  # no start trains the inference course's model where a test never asks for it
+
+
 def write_config(folder: Path, **sections: dict[str, Any]) -> Path:
     """An ``academy.toml`` in ``folder``: a deployment of its own with free ports and its own name; sections override."""
     name = f"t{secrets.token_hex(3)}"

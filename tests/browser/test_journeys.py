@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Error
 
 from academy.settings import CHECKOUT
-from tests.conftest import remove_deployment, write_config
+from tests.conftest import NO_MODEL, remove_deployment, write_config
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -67,7 +67,7 @@ class Running:
 def start(folder: Path, backend: str, **sections: dict[str, Any]) -> Iterator[Running]:
     config = write_config(folder, spawner={"backend": backend}, grading={"backend": backend}, **sections)
     output = folder / "output.txt"
-    environment = {**os.environ, "ACADEMY_CONFIG": str(config), "COLUMNS": "200"}
+    environment = {**os.environ, **NO_MODEL, "ACADEMY_CONFIG": str(config), "COLUMNS": "200"}
     with output.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "academy", "run"], env=environment, stdout=file, stderr=subprocess.STDOUT, cwd=folder

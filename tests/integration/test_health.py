@@ -22,6 +22,7 @@ from academy.people import Person
 from academy.settings import Settings
 from grading.exchange.store import Store
 from grading.records import Job, Release, Submission
+from tests.conftest import NO_MODEL
 from tests.integration.hub import remove_everything
 
 
@@ -37,7 +38,11 @@ def academy(request: pytest.FixtureRequest, config: Callable[..., Settings], tmp
         grading={"backend": request.param},
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "academy", "run"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "academy", "run"],
+        env={**os.environ, **NO_MODEL},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         url = f"http://127.0.0.1:{settings.hub.port}/services/academy/health"

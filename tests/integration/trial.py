@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import write_config
+from tests.conftest import NO_MODEL, write_config
 
 READY = "Ctrl-C"  # the end of what a start prints
 START_SECONDS, STOP_SECONDS = 120, 60
@@ -126,7 +126,7 @@ class Trial:
                 os.kill(pid, signal.SIGKILL)
 
     def _environment(self, changes: dict[str, str]) -> dict[str, str]:
-        return {**os.environ, "ACADEMY_CONFIG": str(self.config), "COLUMNS": "200", **changes}
+        return {**os.environ, **NO_MODEL, "ACADEMY_CONFIG": str(self.config), "COLUMNS": "200", **changes}
 
 
 class Visitor:
