@@ -15,7 +15,6 @@ import logging
 import os
 import queue
 import re
-import shutil
 import sys
 import threading
 import time
@@ -29,6 +28,8 @@ from typing import Any, TextIO
 
 import bleach
 import nbformat
+import nbgrader
+from alembic.script import ScriptDirectory
 from jinja2 import pass_context
 from nbconvert.exporters import HTMLExporter
 from nbconvert.preprocessors import ClearMetadataPreprocessor, CSSHTMLHeaderPreprocessor
@@ -49,7 +50,7 @@ from nbgrader.preprocessors import (
     SaveAutoGrades,
 )
 from nbgrader.utils import is_grade, is_solution
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, inspect, make_url, text
 from traitlets.config import Config
 
 from academy.messages import AcademyError, message
@@ -160,10 +161,9 @@ def gradebook(settings: Settings, course: str) -> Iterator[Gradebook]:
     """The course's gradebook; made on first use, by one process at a time."""
     folder = settings.course_folder(course)
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.which("alembic") is None:  # nbgrader runs it to name a new gradebook's version
-        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     with open(folder / ".gradebook.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _name_version(gradebook_url(settings, course))
         book = Gradebook(gradebook_url(settings, course), course)
         book.check_course(course_id="default_course")  # which nbgrader's preprocessors open; two at once could not make it
         url = make_url(settings.gradebook_url(course))
@@ -172,6 +172,17 @@ def gradebook(settings: Settings, course: str) -> Iterator[Gradebook]:
                 os.chmod(url.database, 0o664)
     with book:
         yield book
+
+
+def _name_version(url: str) -> None:
+    """Note in a new gradebook which version of nbgrader's tables it has; nbgrader would run a program to find out."""
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        if not inspect(connection).get_table_names():
+            versions = ScriptDirectory(str(Path(nbgrader.__file__).parent / "alembic"))
+            connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
+            connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": versions.get_current_head()})
+    engine.dispose()
 
 
 def scores(settings: Settings, course: str, unit: str | None = None) -> dict[str, list[Score]]:

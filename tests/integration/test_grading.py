@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from nbgrader.api import Gradebook
+from sqlalchemy import select, text
 
 from academy.database import Database, now
 from academy.people import Person, enrol
@@ -177,6 +178,17 @@ def test_the_gradebook_knows_names_and_times(graded: Class) -> None:
         assert book.find_student("홍길동").first_name == "홍길동 학생"
         assert book.find_submission(UNIT, "right").timestamp is not None
         assert book.find_assignment(UNIT).duedate is not None
+
+
+def test_a_new_gradebook_has_the_version_that_nbgrader_gives_it(
+    config: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = text("SELECT version_num FROM alembic_version")
+    with gradebook(config(), COURSE) as book:
+        ours = book.db.scalar(version)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)  # nbgrader runs alembic
+    with Gradebook(f"sqlite:///{tmp_path}/theirs.db") as book:
+        assert book.db.scalar(version) == ours
 
 
 @pytest.mark.docker
