@@ -85,33 +85,34 @@ print(people[0])
 print(people[:, 1])
 print(people.mean(axis=0))
 
-# %% [markdown] id="axis" lang="ko" reviewed="86205073fb2e"
+# %% [markdown] id="axis" lang="ko" reviewed="b4f8c0adf6fd"
 # 첫 줄은 모양과 숫자의 종류와 전체 바이트 수예요. `float64`는 숫자 하나에 8바이트를 쓰는 실수이니 4 × 2 × 8 = 64바이트가 맞아요.
 #
-# `people[0]`은 첫째 행, `people[:, 1]`은 둘째 열이에요(번호는 0부터, `:`은 "모두"). `mean(axis=0)`은 **행 방향으로 훑어서 열마다 하나씩** 평균을 내요.
+# `people[0]`은 첫째 행, `people[:, 1]`은 둘째 열이에요(번호는 0부터, `:`은 "모두"). `mean(axis=0)`은 **행을 위에서 아래로 훑어서 열마다 하나씩** 평균을 내요.
 # `axis`는 "없어지는 방향"이라고 기억하면 쉬워요. `(4, 2)`에서 `axis=0`이 없어지면 `(2,)`가 남아요.
 
 # %% [markdown] id="axis" lang="en"
-# The first line shows the shape, the kind of number and the bytes of it all. A `float64` is a real number of 8 bytes, so
+# The first line shows the shape, the kind of number and how many bytes there are. A `float64` is a real number of 8 bytes, so
 # 4 × 2 × 8 = 64 bytes is right.
 #
 # `people[0]` is the first row and `people[:, 1]` the second column (counting from 0; `:` means "all"). `mean(axis=0)` **runs over the rows and leaves one mean a
 # column**. Remember `axis` as "the direction that disappears": when `axis=0` of `(4, 2)` is gone, `(2,)` is left.
 
-# %% [markdown] id="elementwise" lang="ko" reviewed="024c244f23de"
+# %% [markdown] id="elementwise" lang="ko" reviewed="612e3d432b04"
 # ### 같은 자리끼리 한꺼번에
 #
 # 배열끼리 `+ - * / **`를 하면 **같은 자리의 숫자끼리** 계산해요. 숫자 하나와 계산하면 모든 자리에 적용돼요. 비교(`>`, `==`)의 결과는 참과 거짓의
-# 배열이고, `np.where(조건, a, b)`는 참인 자리에는 `a`를, 거짓인 자리에는 `b`를 넣어요. `sum`, `mean`, `std`(표준편차)는 여럿을 하나로 줄이고,
-# `argmin`은 가장 작은 값의 **번호**를 알려 줘요. 아래 결과를 먼저 손으로 예상해 보세요.
+# 배열이고, `np.where(조건, a, b)`는 참인 자리에는 `a`를, 거짓인 자리에는 `b`를 넣어요. `np.maximum(a, b)`는 자리마다 큰 쪽을 골라요. `sum`, `mean`,
+# `std`(표준편차), `min`, `max`는 여럿을 하나로 줄이고, `argmin`은 가장 작은 값의 **번호**를 알려 줘요. 아래 결과를 먼저 손으로 예상해 보세요.
 
 # %% [markdown] id="elementwise" lang="en"
 # ### Place by place, all at once
 #
 # `+ - * / **` of two arrays works **on the numbers in the same place**; with a single number it is applied to every place. A
 # comparison (`>`, `==`) gives an array of true and false, and `np.where(condition, a, b)` takes `a` where it is true and `b`
-# where it is false. `sum`, `mean` and `std` (the standard deviation) reduce many to one, and `argmin` tells the **number of the
-# place** with the smallest value. Work out the results below by hand first.
+# where it is false; `np.maximum(a, b)` takes the larger one in each place. `sum`, `mean`, `std` (the standard deviation), `min`
+# and `max` reduce many to one, and `argmin` tells the **number of the place** with the smallest value. Work out the results
+# below by hand first.
 
 # %% id="elementwise-code"
 a, b = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])
@@ -120,7 +121,7 @@ print(a > 1.5, np.where(a > 1.5, a, 0.0), np.maximum(a, 2.0))
 print(a.sum(), b.std(), b.argmin(), b.argmax())
 
 # %% [markdown] id="price" lang="ko" reviewed="17accf070e35"
-# ### 반복문의 값을 재 보기
+# ### 반복문의 비용을 재 보기
 #
 # 말로만 듣지 말고 재 볼게요. 숫자 백만 개를 네 가지 방법으로 더하고, **숫자 하나에 몇 나노초**가 드는지 봐요. 나노초는 10억분의
 # 1초예요.
@@ -199,13 +200,14 @@ print((people - people.mean(axis=1)[:, None]).shape)
 # `[:, None]` makes it `(4, 1)`: 2 meets 1 and 4 meets 4, which fits. Whenever shapes clash, write the two below each other,
 # **flush right**.
 
-# %% [markdown] id="task-standardize" lang="ko" reviewed="8dbfdffaec8c"
+# %% [markdown] id="task-standardize" lang="ko" reviewed="b41be3ddd93f"
 # ## 과제 1. 표준화 (쉬움)
 #
 # 열마다 평균을 빼고 표준편차로 나눠서, 모든 열의 평균이 0, 표준편차가 1이 되게 하는 `standardize(table)`을 완성하세요.
 #
 # - `table`: 모양 `(n, d)`인 배열
-# - 돌려주는 값: 모양 `(n, d)`. 값이 모두 같은 열은 표준편차가 0이라 나눌 수 없으니 0으로 채워요.
+# - 돌려주는 값: 모양 `(n, d)`. 값이 모두 같은 열은 표준편차가 0이라 나눌 수 없으니 0으로 채워요. 다만 컴퓨터가 **계산한** 표준편차는 반올림
+#   때문에 꼭 0이 되지는 않아요. 0.1만 세 번 든 열로 확인해 보세요.
 # - 반복문 없이 3~6줄이면 충분해요.
 
 # %% [markdown] id="task-standardize" lang="en"
@@ -215,34 +217,39 @@ print((people - people.mean(axis=1)[:, None]).shape)
 # mean 0 and standard deviation 1.
 #
 # - `table`: an array of shape `(n, d)`
-# - Returns: shape `(n, d)`. A column whose values are all equal cannot be divided; fill it with 0.
+# - Returns: shape `(n, d)`. A column whose values are all equal has deviation 0 and cannot be divided; fill it with 0. But the
+#   deviation that a computer **computes** is not always 0 then, because of rounding: try a column that holds 0.1 three times.
 # - No loop; 3 to 6 lines are enough.
 
 # %% id="standardize" kind="solution"
 def standardize(table):
     ### BEGIN SOLUTION
     table = np.asarray(table, dtype=float)
-    spread = table.std(axis=0)
-    centred = table - table.mean(axis=0)
-    return centred / np.where(spread == 0, 1.0, spread)
+    same = table.min(axis=0) == table.max(axis=0)
+    spread = np.where(same, 1.0, table.std(axis=0))
+    return np.where(same, 0.0, (table - table.mean(axis=0)) / spread)
     ### END SOLUTION
 
 # %% id="test-standardize" kind="test" points=2
 table = np.array([[1.0, 10.0, 5.0], [2.0, 30.0, 5.0], [3.0, 20.0, 5.0]])
-result = submission.standardize(table)
+result = np.asarray(submission.standardize(table))
 assert result.shape == table.shape, hint("standardize-shape")
 assert np.isfinite(result).all(), hint("standardize-constant")
 np.testing.assert_allclose(result.mean(axis=0), 0, atol=1e-9, err_msg=hint("standardize-mean"))
-np.testing.assert_allclose(result.std(axis=0), [1, 1, 0], atol=1e-9, err_msg=hint("standardize-std"))
+spread = result.std(axis=0)
+np.testing.assert_allclose(spread, [1, 1, 0], atol=1e-9, err_msg=hint("standardize-std"))
+tenths = np.asarray(submission.standardize(np.full((3, 2), 0.1)))
+np.testing.assert_allclose(tenths, 0, atol=1e-6, err_msg=hint("standardize-rounding"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-table = generator.normal(loc=[5.0, -300.0, 0.001, 0.0], scale=[2.0, 50.0, 0.0001, 1.0], size=(200, 4))
-table[:, 3] = 7.0
-result = submission.standardize(table)
+table = generator.normal([5.0, -300.0, 0.001, 0.0], [2.0, 50.0, 0.0001, 1.0], size=(200, 4))
+table[:, 3] = generator.choice([7.0, 0.1, 0.2, -1 / 3])
+result = np.asarray(submission.standardize(table))
 expected = (table[:, :3] - table[:, :3].mean(axis=0)) / table[:, :3].std(axis=0)
-np.testing.assert_allclose(result[:, :3], expected, rtol=1e-6, atol=1e-7, err_msg=hint("standardize-columns"))
+text = hint("standardize-columns")
+np.testing.assert_allclose(result[:, :3], expected, rtol=1e-6, atol=1e-7, err_msg=text)
 np.testing.assert_allclose(result[:, 3], 0, atol=1e-9, err_msg=hint("standardize-constant"))
-one = submission.standardize(np.array([[3.0, 4.0]]))
+one = np.asarray(submission.standardize(np.array([[3.0, 4.0]])))
 np.testing.assert_allclose(one, np.zeros((1, 2)), atol=1e-9, err_msg=hint("standardize-one-row"))
 ### END HIDDEN TESTS
 
@@ -319,21 +326,22 @@ print(np.sqrt((difference**2).sum(axis=-1)))
 def pairwise_distance(points, centres):
     ### BEGIN SOLUTION
     points, centres = np.asarray(points), np.asarray(centres)
-    squares = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)[None, :] - 2 * points @ centres.T
-    return np.sqrt(np.maximum(squares, 0))
+    lengths = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)[None, :]
+    return np.sqrt(np.maximum(lengths - 2 * points @ centres.T, 0))
     ### END SOLUTION
 
 # %% id="test-distance" kind="test" points=3
 points = np.array([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0]])
 centres = np.array([[0.0, 0.0], [6.0, 8.0]])
-result = submission.pairwise_distance(points, centres)
+result = np.asarray(submission.pairwise_distance(points, centres))
 assert result.shape == (3, 2), hint("distance-shape")
-np.testing.assert_allclose(result, distance_with_loops(points, centres), atol=1e-5, err_msg=hint("distance-value"))
+expected = distance_with_loops(points, centres)
+np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
 for n, m, d in [(40, 7, 5), (7, 40, 1), (12, 12, 12)]:
     points, centres = generator.normal(size=(n, d)), generator.normal(size=(m, d))
-    result = submission.pairwise_distance(points, centres)
+    result = np.asarray(submission.pairwise_distance(points, centres))
     expected = np.sqrt(((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1))
     assert result.shape == (n, m), hint("distance-shape")
     np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-value"))
@@ -341,26 +349,26 @@ for n, m, d in [(40, 7, 5), (7, 40, 1), (12, 12, 12)]:
 
 # %% id="test-distance-edges" kind="test" points=2
 corners = np.array([[1.0, 2.0], [3.0, 4.0]])
-result = submission.pairwise_distance(corners, corners)
+result = np.asarray(submission.pairwise_distance(corners, corners))
 assert result.shape == (2, 2), hint("distance-shape")
 np.testing.assert_allclose(result, result.T, atol=1e-5, err_msg=hint("distance-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-one = submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((1, 3)))
+one = np.asarray(submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((1, 3))))
 assert one.shape == (1, 1), hint("distance-one-row")
 np.testing.assert_allclose(one, [[3.0]], atol=1e-5, err_msg=hint("distance-one-row"))
-one = submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((4, 3)))
+one = np.asarray(submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((4, 3))))
 assert one.shape == (1, 4), hint("distance-one-row")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 wide = np.asfortranarray(generator.normal(size=(30, 6)))
 expected = np.sqrt(((wide[:, None, :] - wide[None, ::2, :]) ** 2).sum(axis=-1))
-result = submission.pairwise_distance(wide, wide[::2])
+result = np.asarray(submission.pairwise_distance(wide, wide[::2]))
 np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-layout"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 far = generator.normal(size=(200, 8)) + 1e4
-own = submission.pairwise_distance(far, far)
+own = np.asarray(submission.pairwise_distance(far, far))
 assert not np.isnan(own).any(), hint("distance-round-off")
 assert (own >= 0).all() and own.diagonal().max() < 0.01, hint("distance-diagonal")
 ### END HIDDEN TESTS
@@ -390,7 +398,7 @@ def nearest(points, centres):
 # %% id="test-nearest" kind="test" points=2
 points = np.array([[0.0, 0.0], [5.0, 5.0], [9.0, 9.0], [4.0, 4.0]])
 centres = np.array([[0.0, 1.0], [10.0, 10.0]])
-result = submission.nearest(points, centres)
+result = np.asarray(submission.nearest(points, centres))
 assert result.shape == (4,), hint("nearest-shape")
 assert np.issubdtype(result.dtype, np.integer), hint("nearest-integers")
 np.testing.assert_array_equal(result, [0, 0, 1, 0], err_msg=hint("nearest-value"))
@@ -398,7 +406,8 @@ np.testing.assert_array_equal(result, [0, 0, 1, 0], err_msg=hint("nearest-value"
 generator = np.random.default_rng()
 points, centres = generator.normal(size=(100, 3)), generator.normal(size=(9, 3))
 expected = ((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1).argmin(axis=1)
-np.testing.assert_array_equal(submission.nearest(points, centres), expected, err_msg=hint("nearest-value"))
+result = submission.nearest(points, centres)
+np.testing.assert_array_equal(result, expected, err_msg=hint("nearest-value"))
 twice = submission.nearest(np.array([[1.0, 0.0]]), np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 0.0]]))
 np.testing.assert_array_equal(twice, [1], err_msg=hint("nearest-tie"))
 ### END HIDDEN TESTS
@@ -443,20 +452,22 @@ with when_solved():
 
 # %% id="test-speed" kind="test" points=3
 seed = int(np.random.default_rng().integers(1_000_000))
-reached = speedup(submission.pairwise_distance, distance_with_loops, lambda i: draw(seed + i), agree)
+fresh = lambda i: draw(seed + i)
+reached = speedup(submission.pairwise_distance, distance_with_loops, fresh, agree)
 gate("pairwise_distance", reached, 30, hint("speed"))
 
-# %% [markdown] id="limit" lang="ko" reviewed="14c7ca06413f"
+# %% [markdown] id="limit" lang="ko" reviewed="23d95e081fa5"
 # ## 물리적인 한계와 비교하기
 #
-# 아무리 잘 짠 코드라도 입력을 메모리에서 읽고 결과를 써넣는 시간보다 빨라질 수는 없어요. 이 컴퓨터의 메모리 대역폭을 직접 재서
-# 그 한계선을 함께 그려 볼게요. 크기를 키울수록 배열 연산이 한계선에 가까워지는지 보세요.
+# 아무리 잘 짠 코드라도 입력을 읽고 결과를 써넣는 시간보다 빨라질 수는 없어요. CPU의 캐시에 다 들어가지 않는 데이터라면 그 시간은 메모리
+# 대역폭이 정해요. 이 컴퓨터의 메모리 대역폭을 직접 재서 그 한계선을 함께 그려 볼게요. 크기를 키울수록 배열 연산이 한계선에 가까워지는지 보세요.
 
 # %% [markdown] id="limit" lang="en"
 # ## Against the physical limit
 #
-# No code can be faster than reading its input from memory and writing its result. Let us measure this machine's memory
-# bandwidth and draw that limit too. Watch whether the array version comes closer to it as the size grows.
+# No code can be faster than reading its input and writing its result, and for data too large for the CPU's caches the memory's
+# bandwidth decides how long that takes. Let us measure this machine's bandwidth and draw that limit too. Watch whether the
+# array version comes closer to it as the size grows.
 
 # %% id="plot" kind="demo"
 block = np.ones(8_000_000)
@@ -483,7 +494,18 @@ with when_solved():
     axes.legend()
     axes.grid(alpha=0.3)
     plt.show()
-    print(hint("achieved", percent=f"{100 * limit[-1] / arrays[-1]:.0f}", n=sizes[-1]))
+    print(hint("achieved", percent=f"{100 * limit[-1] / arrays[-1]:.1f}", n=sizes[-1]))
+
+# %% [markdown] id="limit-after" lang="ko" reviewed="3ff1d2b82187"
+# 한계선에서 꽤 떨어져 있죠? 한계선은 입력을 한 번 읽고 결과를 한 번 쓰는 시간이에요. 그런데 배열 연산은 식의 단계마다 **중간 배열**을 하나씩
+# 새로 만들어 메모리에 쓰고, 다음 단계에서 다시 읽어요. 여러분의 식에는 결과만 한 중간 배열이 몇 개나 생기나요? 이 왕복을 없애는 것이 뒤에 나올
+# 여러 단원(특히 4.3)의 주제예요.
+
+# %% [markdown] id="limit-after" lang="en"
+# Quite far from the limit, isn't it? The limit is the time to read the input once and write the result once. Array operations,
+# however, make a new **intermediate array** at each step of a formula, write it to memory, and read it again for the next step.
+# How many of the result's size does your formula make? To avoid that traffic is the theme of several units to come (4.3 above
+# all).
 
 # %% [markdown] id="loses" lang="ko" reviewed="7eb76c91f592"
 # ## 배열 연산이 손해일 때

@@ -1,6 +1,6 @@
 # fails: test-nearest
-# ko: 가장 가까운 것이 아니라 중심 쪽 축에서 골랐어요.
-# en: Chooses along the wrong axis.
+# ko: 점마다 중심을 고르지 않고 중심마다 점을 골랐어요. 축이 바뀌었어요.
+# en: Chooses a point for each centre instead of a centre for each point: the wrong axis.
 
 # %% id="nearest"
 def nearest(points, centres):
