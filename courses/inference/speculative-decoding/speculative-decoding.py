@@ -193,8 +193,9 @@ straight.feed(text[:20])
 detour.feed(text[:20])
 detour.feed(academy_lm.encode("zebra! " * 6)[:40])
 began = time.perf_counter()
-detour.rollback(20)
-print(f"rollback {1e6 * (time.perf_counter() - began):.1f} us, length {detour.length}")
+for _ in range(1000):
+    detour.rollback(20)
+print(f"rollback {1e3 * (time.perf_counter() - began):.2f} us, length {detour.length}")
 print((straight.feed(text[20:]) - detour.feed(text[20:])).abs().max().item())
 
 # %% [markdown] id="rollback-seen" lang="ko" reviewed="312f49339371"
@@ -206,9 +207,9 @@ print((straight.feed(text[20:]) - detour.feed(text[20:])).abs().max().item())
 # nothing looks beyond `length`, and the next `feed` overwrites them. A preallocated cache makes this possible.
 
 # %% [markdown] id="idea" lang="ko" reviewed="43063d5bf269"
-# ## 한 번에 여럿을 읽는 값
+# ## 한 번에 여럿을 읽는 비용
 #
-# 추측 디코딩이 기대는 사실은 하나예요. **토큰 여러 개를 한 번에 읽는 값이 하나를 읽는 값과 별로 다르지 않다**는 것이에요. 가중치를 어차피 한 번은
+# 추측 디코딩이 기대는 사실은 하나예요. **토큰 여러 개를 한 번에 읽는 비용이 하나를 읽는 비용과 별로 다르지 않다**는 것이에요. 가중치를 어차피 한 번은
 # 다 읽어야 하니까요. 정말 그런지 이 컴퓨터에서 재 볼게요. 앞에 토큰 64개가 있을 때 `t`개를 한 번에 읽는 시간이에요.
 
 # %% [markdown] id="idea" lang="en"
@@ -449,10 +450,11 @@ figure, axes = plt.subplots(figsize=(7.5, 3.6))
 shared = torch.minimum(p, q)
 axes.bar(places, shared, color="tab:green", label=hint("plot-shared", a=f"{shared.sum():.2f}"))
 axes.bar(places, (p - q).clamp(min=0), bottom=shared, color="tab:blue", label=hint("plot-residual"))
+often = q > p
 axes.bar(
-    places,
-    (q - p).clamp(min=0),
-    bottom=shared,
+    places[often],
+    (q - p)[often],
+    bottom=shared[often],
     fill=False,
     hatch="//",
     edgecolor="tab:red",
@@ -1198,14 +1200,19 @@ assert submission.best_gamma(1.0, 1.0, [1.0, 1.0, 1.0]) == 0, hint("gamma-tie")
 HELD_OUT = academy_lm.text.documents()[1]
 
 
+class Rates(dict):
+    def __missing__(self, temperature):
+        raise NotImplementedError
+
+
 def places_of(text, temperature):
     p = distribution(Session(target_model).feed(text), temperature)
     q = distribution(Session(draft_model).feed(text), temperature)
     return acceptance_rate(p, q)
 
 
+rates = Rates()
 with when_solved():
-    rates = {}
     for temperature in (0.0, 0.5, 1.0):
         documents = [HELD_OUT[start : start + 400] for start in range(0, 24_000, 3000)]
         written = [
@@ -1350,8 +1357,8 @@ with when_solved():
 # 글에도 길게 나아가는 곳과 자주 멈추는 곳이 따로 있었지요. 글이 짧아서 생기는 우연도 섞여 있어요.
 #
 # 오른쪽: 속도는 한 번 올랐다가 내려와요. 많이 추측할수록 **버려질 제안을 쓰는 시간**이 늘어나니까요. 한계선까지 틈이 큰 것은 4.1에서 본 것과 같은 까닭이에요. 모델이 이렇게
-# 작으면 가중치를 읽는 시간보다 파이썬이 연산을 하나하나 시키는 시간이 훨씬 길어요. 그래서 여기서는 초안 한 번의 값도 바이트로 센 것보다 비싸요. 두 곡선의 꼭대기가 어느
-# `γ`에 있는지 견줘 보세요. 모델이 커지면 두 모델의 값이 모두 바이트에 가까워져요.
+# 작으면 가중치를 읽는 시간보다 파이썬이 연산을 하나하나 시키는 시간이 훨씬 길어요. 그래서 여기서는 초안을 한 번 부르는 비용도 바이트로 센 것보다 커요. 두 곡선의 꼭대기가 어느
+# `γ`에 있는지 견줘 보세요. 모델이 커지면 두 모델의 비용이 모두 바이트에 가까워져요.
 
 # %% [markdown] id="limit-seen" lang="en"
 # Left: the further ahead, the more easily the points leave the formula. It takes each place to be accepted independently, but real
@@ -1368,7 +1375,7 @@ with when_solved():
 #
 # 초안 모델을 하나 더 올릴 메모리가 없거나, 토큰이 같은 작은 모델이 없을 때도 있어요. 그런데 요약하거나 코드를 고치는 일에서는 답의 많은 부분이 **앞에 나온
 # 글의 되풀이**예요. 그렇다면 지금까지의 글에서 방금 쓴 세 토큰과 같은 곳을 찾아, 그 뒤에 나왔던 토큰을 그대로 제안하면 어떨까요? 프롬프트 룩업(prompt
-# lookup)이라는 방법이에요. 모델이 없으니 초안의 값은 거의 0이고, 찾지 못하면 제안하지 않아요. 토큰마다 하나로 정해져 있으니 `q`는 그 토큰에 1을 준
+# lookup)이라는 방법이에요. 모델이 없으니 초안을 쓰는 비용은 거의 0이고, 찾지 못하면 제안하지 않아요. 토큰마다 하나로 정해져 있으니 `q`는 그 토큰에 1을 준
 # 분포예요.
 #
 # 여러분의 `speculate`는 누가 초안을 썼는지 묻지 않으니 그대로 쓸 수 있어요. 두 가지 일에서 초안 모델과 견줘 볼게요. 하나는 이어 쓰기이고, 하나는 문서의
@@ -1493,10 +1500,10 @@ with when_solved():
                 hint("loses-batch", context=f"{context:3}", batch=f"{batch:3}", best=best, **texts)
             )
 
-# %% [markdown] id="loses-seen" lang="ko" reviewed="049391a253c5"
+# %% [markdown] id="loses-seen" lang="ko" reviewed="881019ac7fb7"
 # 1과 2에서는 답이 틀리지 않고 **느려지기만** 해요. 그래서 더 위험해요. 시험은 모두 통과하니, 재 보지 않으면 모르고 지나가거든요.
 #
-# 3에서 배치가 커질수록 토큰 5개를 읽는 값이 5배 쪽으로 올라가고, 추측의 이득은 줄어요. 한 번 읽은 가중치를 이미 여러 손님이 나눠 쓰고 있어서, 더 나눠 가질 것이 적기
+# 3에서 배치가 커질수록 토큰 5개를 읽는 비용이 5배 쪽으로 올라가고, 추측의 이득은 줄어요. 한 번 읽은 가중치를 이미 여러 손님이 나눠 쓰고 있어서, 더 나눠 가질 것이 적기
 # 때문이에요. 4.4의 연속 배칭과 추측 디코딩은 **같은 여유를 두고 다퉈요.** 1배보다 작은 줄이 있나요? 여러분의 컴퓨터에서는 어느 배치부터인가요?
 #
 # 대화의 길이(8과 200)에 따라서도 견줘 보세요. 대화가 길면 손님마다 따로 읽는 키와 값이 시간을 차지하고, 그 읽기는 추측한 토큰들이 나눠 쓸 수 있어요. 그래서 긴 대화에서는
@@ -1504,8 +1511,8 @@ with when_solved():
 # 0도 답이에요.
 
 # %% [markdown] id="loses-seen" lang="en"
-# In cases 1 and 2 no answer is wrong: it only **becomes slower**. That is what makes them dangerous, since every test passes, and who
-# does not measure never knows.
+# In cases 1 and 2 no answer is wrong: it only **becomes slower**. That is what makes them dangerous, since every test passes: you
+# never know unless you measure.
 #
 # In case 3, the larger the batch, the further the price of reading 5 tokens climbs towards 5x, and the smaller the gain: one reading
 # of the weights is shared by many customers already, and less is left to share. Continuous batching (4.4) and speculation **compete for the
@@ -1520,8 +1527,8 @@ with when_solved():
 # ## 타깃이 훨씬 크다면, 그리고 GPU에서
 #
 # 서비스에서는 초안이 타깃의 수십 분의 1인 일이 흔해요. 그런 짝은 이 노트북에 담기에 너무 크니 **흉내 낸 짝**을 만들어요. 아래 `deepened`는 우리 모델 위에 층을 더 쌓아 32층으로 만들어요.
-# 더한 층은 난수이지만 힘을 줄여 놓아서, 답은 원래 모델과 조금만 달라요. 그래서 원래의 4층 모델이 값은 8분의 1이면서 꽤 잘 맞히는 초안이 돼요. 똑똑한 모델은 아니지만
-# **계산의 값과 순서는 큰 모델과 작은 초안의 짝과 같아요.**
+# 더한 층은 난수이지만 힘을 줄여 놓아서, 답은 원래 모델과 조금만 달라요. 그래서 원래의 4층 모델이 비용은 8분의 1이면서 꽤 잘 맞히는 초안이 돼요. 똑똑한 모델은 아니지만
+# **무엇을 어떤 순서로 계산하는지는 큰 타깃과 작은 초안의 짝과 같아요.**
 #
 # 여러분의 코드는 세션만 다루니 고칠 것 없이 GPU에서도 돌아요. GPU가 있는 곳에서는 추측 디코딩이 **1.3배 이상** 빨라야 해요. 이 단원의 기준을 GPU에서 맞춰 볼
 # 때까지는 결과를 보여 주기만 하고 점수에는 넣지 않아요. GPU가 없으면 건너뛰어요.
@@ -1601,7 +1608,7 @@ if gpu():
 # %% [markdown] id="money" lang="ko" reviewed="6df7dbd36618"
 # ## 돈으로 말하기
 #
-# 여러분이 잰 값으로 값을 매겨 봐요. `won_per_hour`는 예로 든 숫자이니 여러분이 쓰는 서버의 값으로 바꿔 보세요. 줄마다 온도와 수락률이 다르고, `γ = 0`이 추측하지 않는
+# 여러분이 잰 시간으로 값을 매겨 봐요. `won_per_hour`는 예로 든 숫자이니 여러분이 쓰는 서버의 값으로 바꿔 보세요. 줄마다 온도와 수락률이 다르고, `γ = 0`이 추측하지 않는
 # 값이에요. 추측은 **손님이 적을 때** 값과 기다리는 시간을 함께 줄여요. 마지막 줄은 추측하지 않고 16건을 함께 처리한 값이에요. 손님이 많으면 4.4의 연속 배칭이 값을 훨씬 더
 # 내리고, 그때는 추측이 오히려 값을 올릴 수 있어요.
 
@@ -1619,7 +1626,7 @@ won_per_hour = 200
 with when_solved():
     verify = call_seconds(target_model, range(1, 10))
     draft = call_seconds(draft_model, [1])[0]
-    for temperature in rates:
+    for temperature in (0.0, 0.5, 1.0):
         a = rates[temperature]
         for gamma in sorted({0, best_gamma(a, draft, verify), 8}):
             won = won_per_million(a, gamma, draft, verify, won_per_hour)
