@@ -408,7 +408,7 @@ with when_solved():
     ratio = needed["original"] / needed["standardised"]
     print(hint("steps-ratio", ratio=f"{ratio:,.0f}", guess=steps_guess))
 
-# %% [markdown] id="predict-after" lang="ko" reviewed="1ea2013c3762"
+# %% [markdown] id="predict-after" lang="ko" reviewed="f9b404ae1bc3"
 # 위에는 두 표의 가장 작은 곡률, 가장 큰 곡률, 그 비율이 차례로 찍혀 있어요. 이 비율을 **조건수** $\kappa$라고 해요. 단위가 들쭉날쭉한 표의
 # 손실은 한쪽은 절벽, 한쪽은 거의 평지인 협곡이에요. 학습률은 절벽 쪽에서 발산하지 않을 만큼($2/\text{최대 곡률}$보다) 작아야 하니, 평지 쪽에서는
 # 한 걸음에 거의 나아가지 못해요. 표준화는 절벽과 평지를 비슷하게 맞춰 줘요. 코드 한 줄이 천 배가 넘는 걸음을 아껴요.
@@ -417,8 +417,9 @@ with when_solved():
 
 # %% [markdown] id="predict-after" lang="en"
 # Printed above are the smallest curvature of each table, the largest, and their ratio, the **condition number** $\kappa$. With
-# units that differ wildly the loss is a canyon: a cliff in one direction, nearly flat in another. The learning rate must be small enough for the cliff (below $2/\text{largest curvature}$), and then hardly moves along the flat.
-# Standardising makes cliff and flat alike. One line of code makes the way more than a thousand times shorter.
+# units that differ wildly the loss is a canyon: a cliff in one direction, nearly flat in another. The learning rate must be small
+# enough for the cliff (below $2/\text{largest curvature}$), and then a step hardly moves along the flat. Standardising makes
+# cliff and flat alike. One line of code makes the way more than a thousand times shorter.
 #
 # The price **assumes** a large model with 0.5 s a step on a GPU of KRW 5,000 an hour. Change the two numbers.
 
@@ -846,7 +847,7 @@ with when_solved():
 # multiplications alone does not tell the time; unit 3.1 comes back to this. Gradient descent is indispensable where there is **no
 # closed form**, as with the digits.
 
-# %% [markdown] id="question" lang="ko" reviewed="fc5c6e5080ff"
+# %% [markdown] id="question" lang="ko" reviewed="e5dd8f56cd24"
 # ## 생각을 글로 (손으로 채점, 4점)
 #
 # 동료가 이렇게 말해요. "고객이 다음 달에 쓸 금액을 선형회귀로 예측하려는데, 학습률 0.1에서는 수십 걸음 만에 NaN이 나왔어요. 그래서 학습률을
@@ -863,8 +864,9 @@ with when_solved():
 # ## In your own words (graded by hand, 4 points)
 #
 # A colleague says: "I train a linear regression that predicts what a customer will spend next month. With a learning rate of
-# 0.1 it was NaN within a few dozen steps. So I lowered it to 0.0000001; no more NaN, but for a week the loss has hardly moved. The inputs are age (years),
-# the share of notifications opened (0 to 1) and the days since joining (0 to 3,000). Should we rent more GPUs?"
+# 0.1 it was NaN within a few dozen steps. So I lowered it to 0.0000001; no more NaN, but for a week the loss has hardly moved.
+# The inputs are age (years), the share of notifications opened (0 to 1) and the days since joining (0 to 3,000). Should we
+# rent more GPUs?"
 #
 # Using **the figures you measured above**, write in 6 to 10 sentences (1) why both symptoms have one cause, (2) a remedy that
 # costs nothing, and by how much you expect it to cut the steps, (3) how to choose the learning rate afterwards, and what you
