@@ -694,7 +694,7 @@ with when_solved():
         won = labels_needed * won_per_label
         print(hint("labels", margin=margin, n=f"{labels_needed:,}", won=f"{won:,}"))
 
-# %% [markdown] id="limit-after" lang="ko" reviewed="369442aa6ed2"
+# %% [markdown] id="limit-after" lang="ko" reviewed="797944b09c6d"
 # 로그 눈금에서 직선이고, 기울기는 -1/2이에요. 행을 **네 배**로 늘려야 오차 범위가 **절반**이 돼요. 오차 범위를 줄이는 데는 공식보다 데이터가, 곧
 # 돈이 필요해요. 점이 한계선보다 살짝 **아래**에 있다면 이긴 게 아니에요. 행이 적을 때 부트스트랩은 구간을 실제보다 좁게 내거든요. 얼마나
 # 심한지는 "이 방법들이 지는 곳"에서 재 볼게요.
@@ -706,8 +706,7 @@ with when_solved():
 # takes data, that is money, and no formula. A dot slightly **below** the limit is no victory: with few rows the bootstrap makes its
 # intervals too narrow. How much so is measured under "Where these methods lose".
 #
-# So ask before an experiment starts: how many points is the difference we want to see,
-# and are there test rows enough to see it?
+# So ask before an experiment starts: how many points is the difference we want to see, and are there test rows enough to see it?
 
 # %% [markdown] id="calibration" lang="ko" reviewed="4b126c0945df"
 # ## "90% 확실해요"를 믿어도 될까
@@ -819,7 +818,7 @@ assert_error(confidence, correct, 1, abs(correct.mean() - confidence.mean()), hi
 # 두 모델을 견줘 볼게요. 하나는 지금까지 쓴 로지스틱 회귀예요. 다른 하나는 *나이브 베이즈*인데, **같은 성분을 단위만 바꿔 네 번** 적어 놓은
 # 표를 봐요. 회사의 표에 흔히 있는 일이에요. 나이브 베이즈는 열마다 서로 독립인 증인이라고 믿어서, 한 사람의 말을 네 사람의 증언으로 여겨요.
 #
-# 왼쪽은 확신도와 정확도를 그린 **신뢰도 그림**이에요. 완벽하게 보정된 모델은 **대각선** 위에 있어요. 점의 크기는 통에 든 행의 수예요. 오른쪽은
+# 왼쪽은 확신도와 정확도를 그린 **신뢰도 다이어그램**(reliability diagram)이에요. 완벽하게 보정된 모델은 **대각선** 위에 있어요. 점의 크기는 통에 든 행의 수예요. 오른쪽은
 # 돈이에요. 확신도가 문턱값 이상이면 자동으로 처리하고 아니면 사람이 봐요. 사람이 보면 `review`원, 자동으로 틀리면 `mistake`원이 들어요.
 
 # %% [markdown] id="reliability" lang="en"
@@ -880,17 +879,18 @@ with when_solved():
         axes.grid(alpha=0.3)
     plt.show()
 
-# %% [markdown] id="reliability-after" lang="ko" reviewed="bedc0c0f163a"
-# 정확도는 비슷한데 확신은 딴판이에요. 나이브 베이즈는 틀릴 때도 확신에 차 있어요. 이것을 **과신**이라고 해요. 보정된 모델이라면 문턱값은 **계산으로** 정할 수 있어요. 확신도가 $c$인 답을 자동으로
-# 처리하면 평균 $(1-c)\times$`mistake`원을 잃으니, 이것이 `review`원보다 쌀 때, 곧 $c\ge 1-$`review`$/$`mistake`일 때만 자동으로 처리하면 돼요.
+# %% [markdown] id="reliability-after" lang="ko" reviewed="6ab98fa5a8a5"
+# 정확도는 비슷한데 확신은 딴판이에요. 나이브 베이즈는 틀릴 때도 확신에 차 있어요. 이것을 **과신**이라고 해요. 보정된 모델이라면 문턱값은
+# **계산으로** 정할 수 있어요. 확신도가 $c$인 답을 자동으로 처리하면 평균 $(1-c)\times$`mistake`원을 잃으니, 이것이 `review`원보다 크지 않을 때, 곧
+# $c\ge 1-$`review`$/$`mistake`일 때만 자동으로 처리하면 돼요.
 # 과신하는 모델에 이 문턱값을 쓰면 예고한 것보다 훨씬 많이 틀려요. 위에 찍힌 "1,000건에 몇 건" 두 숫자를 견줘 보세요. 오른쪽
 # 그림에서 가장 싼 문턱값도 계산한 자리와는 다른 곳에 있어요.
 
 # %% [markdown] id="reliability-after" lang="en"
 # Their accuracies are alike and their confidences are not: naive Bayes is sure even when it is wrong (**overconfident**). For a
-# calibrated model the threshold
-# follows **by arithmetic**: handling an answer of confidence $c$ automatically loses $(1-c)\times$`mistake` won on average, so do
-# it only where that is less than `review` won, that is for $c\ge 1-$`review`$/$`mistake`. With an overconfident model that same
+# calibrated model the threshold follows **by arithmetic**: handling an answer of confidence $c$ automatically loses
+# $(1-c)\times$`mistake` won on average, so do it only where that is no more than `review` won, that is for
+# $c\ge 1-$`review`$/$`mistake`. With an overconfident model that same
 # threshold makes far more mistakes than were foretold: compare the two figures "of 1,000" above. And in the picture on the right
 # its cheapest threshold is not where arithmetic puts it.
 
@@ -929,23 +929,23 @@ with when_solved():
             errors.append(calibration_error(confidence, correct, 5))
         print(hint("swollen", n=f"{n:6,}", error=f"{100 * np.mean(errors):.1f}"))
 
-# %% [markdown] id="loses-after" lang="ko" reviewed="051fb0ec7886"
+# %% [markdown] id="loses-after" lang="ko" reviewed="e00619446740"
 # 행이 20개면 95% 구간이라는 이름이 부끄러워요. 20개를 모두 맞히면 부트스트랩은 "100%에서 100%"라고 우기죠. 가진 것을 온 세상이라고 쳤는데, 그
-# 세상에는 틀린 것이 하나도 없거든요. 이럴 때는 **3의 법칙**을 써요. 한 번도 틀리지 않은 행이 $n$개면, 틀릴 확률은 $3/n$까지도 될 수 있어요.
+# 세상에는 틀린 것이 하나도 없거든요. 이럴 때는 **3의 법칙**을 써요. 한 번도 틀리지 않은 행이 $n$개면, 틀릴 확률의 95% 구간은 0부터 $3/n$쯤까지예요.
 #
 # ECE도 행이 적을 때는 좋은 모델을 나쁘게 보이게 해요. 위에서 178병으로 잰 보정 오차에도 **행이 적어서 생긴 몫**이 들어 있어요. 200행의 값과
-# 견줘 보세요. 통을 늘리면 그
-# 몫은 더 커져요. 그리고 정답이 잘못 달린 행, 서로 닮은 행(같은 환자의 사진)은 부트스트랩이 알아차리지 못해요. 그건 1.2에서 배운 대로
+# 견줘 보세요. 통을 늘리면 그 몫은 더 커져요. 그리고 정답이 잘못 달린 행, 서로 닮은 행(같은 환자의 사진)은 부트스트랩이 알아차리지 못해요. 그건 1.2에서 배운 대로
 # 데이터를 모을 때 살펴야 해요.
 
 # %% [markdown] id="loses-after" lang="en"
 # With 20 rows the name "95% interval" is an embarrassment. If all 20 are right, the bootstrap insists on "100% to 100%": it takes
 # what it has for the whole world, and in that world nothing is wrong. In such a case use the **rule of three**: after $n$
-# rows without a mistake, the chance of one may still be as large as $3/n$.
+# rows without a mistake, the 95% interval for the chance of one goes from 0 to about $3/n$.
 #
 # The ECE, too, makes good models look bad when rows are few. A part of the error measured on 178 bottles above
-# **comes from their being few**: compare it with the line of 200 rows. More bins make it worse. And the bootstrap does not notice wrong labels or rows that resemble one another
-# (images of the same patient): look after those when the data is collected, as in 1.2.
+# **comes from their being few**: compare it with the line of 200 rows. More bins make it worse. And the bootstrap does not
+# notice wrong labels or rows that resemble one another (images of the same patient): look after those when the data is
+# collected, as in 1.2.
 
 # %% [markdown] id="question" lang="ko" reviewed="94e9de02aafb"
 # ## 생각을 글로 (손으로 채점, 4점)
