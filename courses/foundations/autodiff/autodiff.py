@@ -86,14 +86,15 @@ print(
     round((by_hand(a, b, c + h) - by_hand(a, b, c - h)) / (2 * h), 4),
 )
 
-# %% [markdown] id="idea-after" lang="ko" reviewed="0ef5654d29bc"
+# %% [markdown] id="idea-after" lang="ko" reviewed="61f151423662"
 # 세 가지를 눈여겨보세요.
 #
 # 1. **덧셈**은 받은 기울기를 양쪽에 그대로 나눠 줘요. **곱셈**은 상대의 값을 곱해서 줘요. 그래서 앞으로 걸을 때의 값(`a`, `b`, `e`)을 **기억해야** 해요.
 # 2. `a`는 두 곳에 쓰였으니 기울기도 두 곳에서 오고, 둘을 **더해요.**
 # 3. 어떤 값에서 기울기를 나눠 주려면, 그 값의 기울기가 먼저 **다 모여 있어야** 해요. 그러니 순서가 중요해요.
 #
-# 이 단원의 과제는 이 세 가지를 코드로 옮기는 일이에요.
+# 앞으로 걷는 것을 **순전파**, 거꾸로 걸으며 기울기를 구하는 것을 **역전파**(backpropagation)라고 불러요. 이 단원의 과제는 위의 세 가지를 코드로
+# 옮기는 일이에요.
 
 # %% [markdown] id="idea-after" lang="en"
 # Note three things.
@@ -103,7 +104,8 @@ print(
 # 2. `a` is used in two places, so its gradient comes from two places and is **added up**.
 # 3. Before a value passes anything on, its own gradient must be **complete**. So the order matters.
 #
-# The tasks of this unit turn these three into code.
+# The walk forward is called the **forward pass**, the walk back that finds the gradients **backpropagation**. The tasks of this unit
+# turn the three points above into code.
 
 # %% [markdown] id="task-value" lang="ko" reviewed="dc762f75d743"
 # ## 과제 1. 값이 자기 과거를 기억하게 (쉬움)
@@ -865,16 +867,16 @@ with when_solved():
     print(hint("price", walked=f"{walked[-1]:.0f}", moved=f"{moved[-1]:,.0f}"))
     print(hint("achieved", percent=f"{100 * 4 / walked[-1]:.0f}"))
 
-# %% [markdown] id="limit-after" lang="ko" reviewed="fed04a5341e9"
+# %% [markdown] id="limit-after" lang="ko" reviewed="07714060ccef"
 # 파란 선은 입력이 늘면 곧 **평평해져요**. 70억 개의 가중치를 가진 모델을 학습할 수 있는 까닭이 이 평평한 선이에요. 다만 4배라는 이론값보다는 훨씬 위에 있어요. 연산
 # 하나마다 파이썬 객체를 만들고, 순서를 정하고, 함수를 부르느라 드는 시간이에요. PyTorch는 값 하나가 아니라 **배열 하나를 노드 하나로** 삼아서 이 비용을 수백만 개의 숫자에
 # 나눠 매겨요. 입력이 몇 개뿐일 때는 하나씩 움직여 보는 쪽이 오히려 싸다는 것도 눈여겨보세요.
 
 # %% [markdown] id="limit-after" lang="en"
-# The blue line soon becomes **flat** as the inputs grow. That flat line is why a model of seven billion weights can be trained at all. But
-# it lies far above the 4 of theory: for every operation a Python object is made, put in order, and a function called. PyTorch
-# makes **a whole array one node**, and spreads that cost over millions of numbers. Note also that with only a few inputs, moving
-# them one by one is cheaper.
+# The blue line soon becomes **flat** as the inputs grow. That flat line is why a model of seven billion weights can be trained at
+# all. But it lies far above the 4 of theory: for every operation a Python object is made, put in order, and a function called.
+# PyTorch makes **a whole array one node**, and spreads that cost over millions of numbers. Note also that with only a few
+# inputs, moving them one by one is cheaper.
 
 # %% [markdown] id="memory" lang="ko" reviewed="92916cfe7e8f"
 # ## 기울기의 또 다른 값: 메모리
@@ -1254,12 +1256,14 @@ x = torch.zeros(1, requires_grad=True)
 torch.where(x > 0, x.sqrt(), torch.zeros(1)).sum().backward()
 print(hint("loses-where", grad=x.grad.item()))
 
-# %% [markdown] id="question" lang="ko" reviewed="e5a5f886b53d"
+# %% [markdown] id="question" lang="ko" reviewed="16ee45c155f9"
 # ## 생각을 글로 (손으로 채점, 4점)
 #
 # 여러분의 팀이 층이 64개인 모델을 학습하려고 해요. 배치 32에서 붙들고 있는 중간 결과가 40 GiB(그 가운데 층의 입력은 층마다 0.2 GiB), 가중치와 그 기울기 등이
-# 12 GiB인데, 가진 GPU의 메모리는 24 GiB예요. 메모리만 넉넉하다면 한 걸음에 3초가 걸려요. **위에서 여러분이 잰 값과 식**을 근거로 6~10문장으로 답하세요. (1) 중간 결과는 왜 학습할 때만 쌓이나요? (2) 배치를 줄이는 방법과
-# 체크포인팅으로 각각 메모리에 맞출 수 있을까요? 몇으로 줄이거나 몇 토막으로 나눌지 계산해 보세요. (3) 각각 한 걸음의 시간은 어떻게 되고, 여러분은 무엇을 고르겠어요?
+# 12 GiB인데, 가진 GPU의 메모리는 24 GiB예요. 메모리만 넉넉하다면 한 걸음에 3초가 걸려요.
+#
+# **위에서 여러분이 잰 값과 식**을 근거로 6~10문장으로 답하세요. (1) 중간 결과는 왜 학습할 때만 쌓이나요? (2) 배치를 줄이는 방법과 체크포인팅으로 각각
+# 메모리에 맞출 수 있을까요? 몇으로 줄이거나 몇 토막으로 나눌지 계산해 보세요. (3) 각각 한 걸음의 시간은 어떻게 되고, 여러분은 무엇을 고르겠어요?
 #
 # *채점 기준*: 거꾸로 걷기에 앞의 값이 필요한 까닭을 연산을 예로 들어 설명했다(1점), 두 방법의 메모리를 바르게 계산했다(2점), 시간의 대가를 1 : 3 : 4를 근거로 말하고
 # 골랐다(1점).
@@ -1269,9 +1273,11 @@ print(hint("loses-where", grad=x.grad.item()))
 #
 # Your team wants to train a model of 64 layers. With a batch of 32 the intermediate results take 40 GiB (the inputs of layers among
 # them, 0.2 GiB each), and weights with their gradients and the like 12 GiB; your GPU has 24 GiB. With memory enough, a step would
-# take 3 seconds. Using **the figures you measured and the formulas above**, answer in 6 to 10 sentences: (1) why do intermediate results pile up in training only; (2) can it be made to fit by a smaller batch,
-# and by checkpointing, and with which batch, or how many pieces; (3) what happens to the time of a step in each case, and which
-# would you choose?
+# take 3 seconds.
+#
+# Using **the figures you measured and the formulas above**, answer in 6 to 10 sentences: (1) why do intermediate results pile up in
+# training only; (2) can it be made to fit by a smaller batch, and by checkpointing, and with which batch, or how many pieces; (3)
+# what happens to the time of a step in each case, and which would you choose?
 #
 # *Rubric*: explains, with an operation as example, why walking back needs the earlier values (1 point); computes the memory of both
 # ways correctly (2 points); argues the price in time by 1 : 3 : 4 and chooses (1 point).
@@ -1279,10 +1285,10 @@ print(hint("loses-where", grad=x.grad.item()))
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="ca02aeeba7f9"
+# %% [markdown] id="further" lang="ko" reviewed="664713edbf76"
 # ## 더 읽어 보기
 #
-# - Rumelhart, Hinton, Williams, *Learning representations by back-propagating errors*, Nature 323 (1986): 신경망을 거꾸로 걷기로 학습한 논문
+# - Rumelhart, Hinton, Williams, *Learning representations by back-propagating errors*, Nature 323 (1986): 역전파로 신경망을 학습한 논문
 # - Griewank, Walther, *Evaluating Derivatives*, 2판, SIAM (2008): 값싼 기울기 원리의 증명과 체크포인팅의 이론
 # - Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost* (2016): $\sqrt{N}$ 메모리로 신경망을 학습하는 법
 # - Paszke 외, *Automatic differentiation in PyTorch*, NIPS Autodiff Workshop (2017): `torch.autograd`의 설계
@@ -1292,7 +1298,7 @@ print(hint("loses-where", grad=x.grad.item()))
 # ## Read on
 #
 # - Rumelhart, Hinton, Williams, *Learning representations by back-propagating errors*, Nature 323 (1986): neural networks trained by
-#   walking back
+#   backpropagation
 # - Griewank, Walther, *Evaluating Derivatives*, 2nd edition, SIAM (2008): proof of the cheap gradient principle, theory of checkpointing
 # - Chen, Xu, Zhang, Guestrin, *Training Deep Nets with Sublinear Memory Cost* (2016): neural networks trained in $\sqrt{N}$ memory
 # - Paszke et al., *Automatic differentiation in PyTorch*, NIPS Autodiff Workshop (2017): how `torch.autograd` is designed
