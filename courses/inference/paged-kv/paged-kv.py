@@ -594,7 +594,8 @@ with when_solved():
     axes.imshow(grid, cmap="Blues", vmin=0, vmax=10)
     for row in range(4):
         for column in range(12):
-            axes.text(column, row, int(grid[row, column]), ha="center", va="center")
+            colour = "white" if grid[row, column] > 4 else "black"
+            axes.text(column, row, int(grid[row, column]), ha="center", va="center", color=colour)
     axes.set(xticks=[], yticks=[], title=hint("plot-map"))
     plt.show()
 
@@ -726,7 +727,7 @@ for page, pages in [(1, 90), (5, 30), (16, 12)]:
     assert pool.available() == pages, hint("tables-leak")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-keys" lang="ko" reviewed="19ebe0d76529"
+# %% [markdown] id="task-keys" lang="ko" reviewed="4523963828b4"
 # ## 과제 5. 아는 접두사 찾기 (어려움)
 #
 # 새 프롬프트가 예전에 계산한 것과 **똑같이 시작하는지** 어떻게 알까요? 꽉 찬 페이지마다 열쇠를 만들어 사전에 적어 두면 돼요. 조심할 점이
@@ -736,7 +737,7 @@ for page, pages in [(1, 90), (5, 30), (16, 12)]:
 # - `page_keys(tokens, page)`: **꽉 찬** 페이지마다 열쇠 하나씩, 리스트로 돌려줘요. 그 페이지 끝까지의 토큰이 모두 같으면 열쇠가 같고, 하나라도
 #   다르면 열쇠가 달라야 해요. 열쇠는 수, 문자열, 바이트, 튜플 가운데 아무것이나 좋아요.
 #
-# `PrefixCache`의 `pages`는 열쇠에서 페이지 번호를 찾는 사전이고, **가장 오래 안 쓴 것이 맨 앞**에 오도록 순서를 지켜요. 캐시도 페이지를 쓰는
+# `PrefixCache`의 `pages`는 열쇠에서 페이지 번호를 찾는 사전이고, **가장 오래 안 쓴 것이 맨 앞**에 오도록(LRU) 순서를 지켜요. 캐시도 페이지를 쓰는
 # 이 가운데 하나예요. 그래서 대화가 끝나도 페이지가 남아 있어요.
 #
 # - `match(tokens)`: 앞에서부터 **끊기지 않고** 아는 페이지 번호를 리스트로 돌려줘요. 참조 횟수는 바꾸지 않아요. 찾은 페이지는 방금 쓴 것이
@@ -757,7 +758,7 @@ for page, pages in [(1, 90), (5, 30), (16, 12)]:
 #   and differ when one token does. A key may be a number, a string, bytes or a tuple.
 #
 # In `PrefixCache`, `pages` is a dictionary from keys to page numbers, in order: **what was not used for the longest time comes
-# first**. The cache counts as one user of each of its pages; that is why they stay when a conversation ends.
+# first** (LRU, least recently used). The cache counts as one user of each of its pages; that is why they stay when a conversation ends.
 #
 # - `match(tokens)`: returns a list of the known pages from the front, **without a gap**. It changes no reference count. The pages found have
 #   just been used; among them, **the later page is to be evicted first**, since without the earlier one it could not be found.
@@ -1073,7 +1074,7 @@ server.tables.free("a")
 assert server.pool.available() == 2, hint("prefill-insert")
 large = long[:12] + [random.randrange(256) for _ in range(16)]
 assert raises(MemoryError, submission.prefill, server, "b", large), hint("prefill-refuse")
-assert server.pool.available() == 3, hint("prefill-refuse-leak")
+assert server.pool.available() in (2, 3), hint("prefill-refuse-leak")
 assert max(server.pool.counts) == 1, hint("prefill-refuse-leak")
 fitting_one = long[:12] + [random.randrange(256) for _ in range(12)]
 expected = exact.forward(torch.tensor([fitting_one]))[0, -1]
@@ -1141,27 +1142,27 @@ if gpu():
     )
     gate("gpu-first-token", reached, 3, hint("speed"))
 
-# %% [markdown] id="limit" lang="ko" reviewed="875db2b9f105"
+# %% [markdown] id="limit" lang="ko" reviewed="fd35a1ee9252"
 # ## 물리적인 한계와 비교하기
 #
 # 400토큰짜리 프롬프트에서 앞의 몇 토큰을 이미 알고 있느냐에 따라 첫 로짓까지 걸리는 시간을 그려요. 새로 계산할 토큰이 $n$개, 전체가
-# $c$개라면 시간은 아무리 줄여도 다음 둘 가운데 큰 쪽보다 짧을 수 없어요.
+# $c$개일 때, 우리가 하는 계산을 빠짐없이 하려면 적어도 다음 둘 가운데 큰 쪽만큼은 걸려요.
 #
 # $$\text{한계} = \max\left(\frac{2Pn + 4 L w n c}{\text{연산 속도}},\ \frac{\text{가중치 바이트} + c \cdot \text{토큰 하나의 KV 바이트}}{\text{대역폭}}\right)$$
 #
-# $P$는 곱하는 가중치의 수, $L$은 층의 수, $w$는 폭이에요. 앞의 항은 가중치와 어텐션의 곱셈과 덧셈이고, 뒤의 항은 가중치와 지금까지의 키와
-# 값을 한 번씩 읽는 시간이에요. 연산 속도와 대역폭은 **이 컴퓨터에서** 재요. 아는 토큰이 많을수록 앞의 항은 줄지만 뒤의 항은 줄지 않아요.
+# $P$는 곱하는 가중치의 수, $L$은 층의 수, $w$는 폭이에요. 앞의 항은 가중치와 어텐션의 곱셈과 덧셈이고(`attend`는 마스크로 가릴 점수도
+# 계산하니 그것까지 세요), 뒤의 항은 가중치와 지금까지의 키와 값을 한 번씩 읽는 시간이에요. 연산 속도와 대역폭은 **이 컴퓨터에서** 재요. 아는 토큰이 많을수록 앞의 항은 줄지만 뒤의 항은 줄지 않아요.
 
 # %% [markdown] id="limit" lang="en"
 # ## Against the physical limit
 #
 # Let us draw the time to the first logits of a prompt of 400 tokens by how many of them are known already. With $n$ tokens to compute and
-# $c$ in all, the time can be no less than the larger of these two:
+# $c$ in all, everything that we compute takes at least the larger of these two:
 #
 # $$\text{limit} = \max\left(\frac{2Pn + 4 L w n c}{\text{arithmetic a second}},\ \frac{\text{weight bytes} + c \cdot \text{KV bytes of a token}}{\text{bandwidth}}\right)$$
 #
 # $P$ is the number of weights that are multiplied, $L$ the number of layers, $w$ the width. The first term is the arithmetic of weights and
-# attention, the second reads the weights and all keys and values once. Arithmetic and bandwidth are measured **on this machine**. The
+# attention (`attend` computes masked scores too, so they count), the second reads the weights and all keys and values once. Arithmetic and bandwidth are measured **on this machine**. The
 # more tokens are known, the smaller the first term; the second stays.
 
 # %% id="limit-code" kind="demo"
@@ -1211,15 +1212,15 @@ with when_solved():
         percent = f"{100 * limit / ms[shared]:3.0f}"
         print(hint("achieved", shared=f"{shared:3}", ms=f"{ms[shared]:5.1f}", percent=percent))
 
-# %% [markdown] id="limit-seen" lang="ko" reviewed="bf146ac85d71"
+# %% [markdown] id="limit-seen" lang="ko" reviewed="c1d2b364b370"
 # 아는 토큰이 많을수록 시간이 줄어요. 오른쪽 끝에서는 한계가 훨씬 아래에 있는데 실제 시간은 어느 높이에서 멈춰요. 토큰 16개든 하나든
-# 연산을 하나하나 시키는 비용, 페이지에서 키와 값을 모아 복사하는 비용, 프롬프트를 해시하는 비용이 남기 때문이에요. 프롬프트가 길수록,
-# 모델이 클수록 이 비용은 눈에 띄지 않게 돼요.
+# 연산을 하나하나 시키는 비용, 페이지에서 키와 값을 모아 복사하는 비용, 프롬프트를 해시하는 비용이 남기 때문이에요. 새로
+# 계산할 토큰이 많거나 모델이 크면 이런 비용은 눈에 덜 띄어요.
 
 # %% [markdown] id="limit-seen" lang="en"
 # The more tokens are known, the less time it takes. At the right end the limit is far lower, yet the measured time stops
 # at some height: for 16 tokens or one, what remains is issuing the operations, gathering keys and values from their pages, and hashing
-# the prompt. The longer the prompt and the larger the model, the less these are seen.
+# the prompt. With more tokens to compute, or a larger model, these are seen less.
 
 # %% [markdown] id="loses" lang="ko" reviewed="9ecf9e3749c8"
 # ## 페이지가 손해일 때
@@ -1299,14 +1300,15 @@ with when_solved():
         rounds=9,
     )
     ms = {"apart": f"{1e3 * found.fast_seconds:.1f}", "whole": f"{1e3 * found.slow_seconds:.1f}"}
-    print(hint("loses-nothing", ratio=f"{found.ratio:.2f}", **ms))
+    ratio = found.slow_seconds / found.fast_seconds
+    print(hint("loses-nothing", ratio=f"{ratio:.2f}", **ms))
 
-# %% [markdown] id="loses-seen" lang="ko" reviewed="1fd562b18ff8"
+# %% [markdown] id="loses-seen" lang="ko" reviewed="8070ba1903b3"
 # 1. 대화가 짧을 때의 차이는 대부분 테이블을 다루는 고정 비용이고, 길어지면 모으는 비용이 그 위에 더해져요. 그래서 실제 서버의
 #    GPU 커널(PagedAttention)은 모아서 복사하지 않고, **테이블을 보며 흩어진 페이지를 그 자리에서 읽어요.** 파이썬에서 텐서 연산만으로는
 #    그렇게 할 수 없어서 우리는 값을 치렀어요.
 # 2. 페이지가 크면 마지막 페이지가 더 많이 비고, 페이지 하나를 다 채우지 못한 접두사는 재사용하지 못해요. 한 칸짜리 페이지는 낭비가 없고 접두사를
-#    한 토큰까지 재사용하는 대신, 세고 해시하고 찾을 것이 열여섯 배로 늘어요. 그래서 실제 서버는 대개 16칸 안팎을 써요.
+#    한 토큰까지 재사용하는 대신, 세고 해시하고 찾을 것이 열여섯 배로 늘어요. vLLM은 따로 정하지 않으면 16칸을 써요.
 # 3. 겹치는 것이 없으면 접두사 캐시는 시간을 조금 쓰고 아무것도 돌려주지 않아요. 게다가 다시는 안 쓸 페이지로 메모리를 채우니, 정작 다시 쓸
 #    페이지가 밀려날 수도 있어요.
 
@@ -1314,8 +1316,8 @@ with when_solved():
 # 1. For a short conversation the difference is mostly the fixed cost of handling the table; as it grows, gathering comes on top. Kernels on real servers' GPUs (PagedAttention) therefore do not copy anything: they
 #    **read the scattered pages where they lie, by the table.** With tensor operations from Python that cannot be done, and we paid for it.
 # 2. With large pages more of the last page is empty, and a prefix that does not fill a page is not reused. Pages of one place waste
-#    nothing and reuse a prefix to the last token, but there are sixteen times as many to count, hash and look up. Real servers
-#    mostly take about 16.
+#    nothing and reuse a prefix to the last token, but there are sixteen times as many to count, hash and look up. vLLM takes 16
+#    unless told otherwise.
 # 3. With nothing in common a prefix cache costs a little time and returns nothing. It also fills the memory with pages that nobody will
 #    ask for again, which may drive out those that somebody would.
 
