@@ -1,5 +1,5 @@
 # fails: test-metrics
-# ko: 백분위수를 두 값 사이를 이어서 만들어 내요.
+# ko: 두 값 사이를 보간해서 백분위수를 만들어 내요.
 # en: Interpolates the percentile between two values.
 
 # %% id="metrics"
