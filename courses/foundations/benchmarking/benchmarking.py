@@ -82,8 +82,8 @@ axes.legend()
 axes.grid(alpha=0.3)
 plt.show()
 
-# %% [markdown] id="first-after" lang="ko" reviewed="ce0f45a2e816"
-# 점들이 바닥 근처에 몰려 있고, 가끔 몇 배씩 튀어 올라요. 컴퓨터가 도중에 다른 일을 하느라 **느려지는 일은 있어도, 실수로 빨라지는 일은 거의 없기**
+# %% [markdown] id="first-after" lang="ko" reviewed="78c19c301dbd"
+# 점들이 바닥 근처에 몰려 있고, 가끔 위로 튀어 올라요. 컴퓨터가 도중에 다른 일을 하느라 **느려지는 일은 있어도, 실수로 빨라지는 일은 거의 없기**
 # 때문이에요. 그래서 흔들림은 한쪽으로만 길게 늘어져요. 이런 값들의 **평균**은 몇 번 안 되는 튀는 값에 끌려 올라가요. **중앙값**(크기순으로 한가운데
 # 있는 값)은 튀는 값이 절반을 넘지 않는 한 끄떡없어요. 최솟값은 가장 깨끗한 값이지만, 서비스가 늘 그 속도로 돈다고 말하면 거짓말이 돼요.
 #
@@ -91,7 +91,7 @@ plt.show()
 # **준비 운동**(warm-up)으로 보고 버려요.
 
 # %% [markdown] id="first-after" lang="en"
-# The dots crowd near the floor, and now and then one jumps to several times that. A computer that does something else meanwhile
+# The dots crowd near the floor, and now and then one jumps up. A computer that does something else meanwhile
 # **can make you slower, but hardly anything makes you faster by accident**; so noise stretches to one side only. The **mean** of such
 # values is dragged up by a few that jump. The **median** (the value in the middle when sorted) stands firm as long as fewer
 # than half of them jump. The minimum is the cleanest value, but to claim that a service always runs at that speed is a lie.
@@ -195,18 +195,18 @@ for name in ("time", "perf_counter", "process_time", "thread_time"):
 #
 # The question decides the clock: "how long does a user wait?" asks for a wall clock, "which code does less work?" for CPU time.
 
-# %% [markdown] id="device" lang="ko" reviewed="a5b367a53870"
+# %% [markdown] id="device" lang="ko" reviewed="9326760811f0"
 # ## 비동기 장치: 시켜 놓기와 끝나기
 #
-# GPU에 일을 시키면 함수는 **곧바로** 돌아와요. 일은 줄(queue)에 들어갔을 뿐, 아직 끝나지 않았어요. 이런 장치를 비동기 장치라고 해요. 여기에는 GPU가 없으니
-# 다른 스레드를 장치로 삼아서 행렬 곱을 시켜 볼게요. `launch`는 시켜 놓고 바로 돌아오고, `wait`는 줄이 빌 때까지 기다려요(PyTorch의
+# GPU에 일을 시키면 함수는 **곧바로** 돌아와요. 일은 줄(queue)에 들어갔을 뿐, 아직 끝나지 않았어요. 이런 장치를 비동기 장치라고 해요. GPU가 없는 컴퓨터에서도 볼
+# 수 있게, 다른 스레드를 장치로 삼아서 행렬 곱을 시켜 볼게요. `launch`는 시켜 놓고 바로 돌아오고, `wait`는 줄이 빌 때까지 기다려요(PyTorch의
 # `torch.cuda.synchronize()`가 하는 일이에요).
 
 # %% [markdown] id="device" lang="en"
 # ## An asynchronous device: launched is not done
 #
 # Give work to a GPU and the function returns **at once**. The work has only been put into a queue; it is not done. Such a device
-# is called asynchronous. There is no GPU here, so let another thread be the device, and give it a matrix product. `launch`
+# is called asynchronous. So that it shows without a GPU too, let another thread be the device and give it a matrix product. `launch`
 # returns at once, `wait` waits until the queue is empty (what `torch.cuda.synchronize()` does in PyTorch).
 
 # %% id="device-code" kind="demo"
@@ -485,7 +485,7 @@ with when_solved():
         print(hint(label, middle=middle, low=low, high=high))
 device.wait()
 
-# %% [markdown] id="task-per-call" lang="ko" reviewed="02719dc2ff7e"
+# %% [markdown] id="task-per-call" lang="ko" reviewed="275c222b95be"
 # ## 과제 4. 아주 짧은 일 재기 (보통)
 #
 # 시계의 눈금보다 짧은 일은 한 번 재면 0이 나오거나, 시계를 읽는 시간만 재게 돼요. 그럴 때는 여러 번 부른 **블록**을 통째로 재서 나눠요. 그런데 몇 번을 불러야
@@ -495,7 +495,7 @@ device.wait()
 #
 # 1. 준비 운동으로 한 번 불러요.
 # 2. 1번, 2번, 4번, …처럼 두 배씩 늘려 가며 블록을 재요. 블록의 시간이 `at_least`초 이상이면 멈추고, 그 블록의 시간을 부른 횟수로 나눠요.
-# 3. `wait`는 블록의 처음과 끝에서만 불러요. 부를 때마다 기다리면 장치가 쉬게 돼요.
+# 3. `clock`과 `wait`는 블록의 처음과 끝에서만 불러요. 시계를 읽는 데도 시간이 들고, 부를 때마다 기다리면 장치가 쉬게 돼요.
 #
 # 눈금에 걸리면 블록의 시간이 0으로 나올 수도 있어요. 재는 데 드는 시간은 모두 합해 `at_least`의 다섯 배를 넘지 않아야 해요(한 번이 `at_least` 이상
 # 걸리는 일은 준비 운동까지 두 번만 불러요).
@@ -512,7 +512,8 @@ device.wait()
 # 1. Call it once to warm up.
 # 2. Time blocks of 1, 2, 4, … calls, twice as many each time. When a block takes `at_least` seconds or more, stop, and divide
 #    its time by its calls.
-# 3. Call `wait` only at the start and the end of a block: waiting at each call leaves the device idle.
+# 3. Call `clock` and `wait` only at the start and the end of a block: reading the clock takes time too, and waiting at each call
+#    leaves the device idle.
 #
 # With coarse ticks a block may seem to take 0 seconds. All the measuring together must not take more than five times `at_least`
 # (work that takes `at_least` or longer by itself is called just twice, warm-up included).
@@ -536,10 +537,14 @@ def per_call(work, at_least, clock=time.perf_counter, wait=nothing):
 
 # %% id="test-per-call" kind="test" points=3
 class Short:
-    def __init__(self, seconds, launched=False, cold=1, **machine):
+    def __init__(self, seconds, launched=False, cold=1, reading=0.0, **machine):
         self.machine, self.seconds = Machine(**machine), seconds
-        self.launched, self.cold = launched, cold
+        self.launched, self.cold, self.reading = launched, cold, reading
         self.calls, self.most = 0, 6 / seconds + 10
+
+    def clock(self):
+        self.machine.compute(self.reading)
+        return self.machine.clock()
 
     def work(self):
         self.calls += 1
@@ -575,6 +580,9 @@ for cold in (1, 500):
     found = submission.per_call(short.work, 1.0, short.machine.clock, short.machine.wait)
     text = hint("per-call-device") if found < 0.0045 else hint("per-call-waits")
     np.testing.assert_allclose(found, 0.004, rtol=0.05, err_msg=text)
+short = Short(0.003, reading=0.002)
+found = submission.per_call(short.work, 1.0, short.clock, short.machine.wait)
+np.testing.assert_allclose(found, 0.003, rtol=0.05, err_msg=hint("per-call-clock"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="block-plot" lang="ko" reviewed="1031d8571f2c"
@@ -661,7 +669,7 @@ with when_solved():
 #
 # 두 함수를 견줄 때 속기 쉬운 것이 네 가지 있어요.
 #
-# - **흐름(drift).** 노트북은 뜨거워지면 느려져요. 하나를 다 재고 나서 다른 하나를 재면, 나중에 잰 쪽이 억울해요.
+# - **드리프트(drift).** 노트북은 뜨거워지면 느려져요. 하나를 다 재고 나서 다른 하나를 재면, 나중에 잰 쪽이 억울해요.
 # - **순서.** 새 입력을 먼저 만지는 쪽은 메모리에서 읽어 와야 하고, 나중에 만지는 쪽은 캐시에서 읽어요.
 # - **방해.** 한 번 크게 방해받은 값이 평균을 망쳐요.
 # - **오답.** 틀린 답을 빨리 내는 건 쉬워요.
@@ -769,7 +777,8 @@ pairs = rivals.rounds()
 assert all(first[0] != second[0] for first, second in pairs), hint("faster-apart")
 assert all(first[1] == second[1] for first, second in pairs), hint("faster-same-input")
 assert len({first[1] for first, _ in pairs}) == 6, hint("faster-fresh")
-assert sum(first[0] == "slow" for first, _ in pairs) == 3, hint("faster-order")
+leads = [first[0] for first, _ in pairs]
+assert all(one != other for one, other in zip(leads, leads[1:])), hint("faster-order")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for ratio in (0.4, 3.0):
@@ -789,6 +798,16 @@ for _ in range(3):
     spread = (low, high) if rivals.calls[disturbed][0] == "slow" else (high, low)
     expected = (5, 200) if rivals.calls[disturbed][0] == "slow" else (5, 5 / 40)
     np.testing.assert_allclose(spread, expected, rtol=0.01, err_msg=hint("faster-spread"))
+### END HIDDEN TESTS
+### BEGIN HIDDEN TESTS
+factors = [random.uniform(0.3, 3) for _ in range(24)]
+rivals = Rivals(2.0, 1.0, factor=lambda call: factors[call])
+found = race(submission.times_faster, rivals, 11)
+seconds = [rivals.seconds[name] * factors[call] for call, (name, _) in enumerate(rivals.calls)]
+pairs = zip(rivals.calls[2::2], seconds[2::2], seconds[3::2])
+ratios = [one / other if lead[0] == "slow" else other / one for lead, one, other in pairs]
+expected = [np.median(ratios), min(ratios), max(ratios)]
+np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=hint("faster-ratios"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for wrong in (7, 8, 11, 12):
@@ -987,14 +1006,21 @@ with when_solved():
     plt.show()
     print(hint("achieved", percent=f"{100 * gains[-1] / amdahl(share, math.inf):.0f}"))
 
-# %% [markdown] id="limit-after" lang="ko" reviewed="c2340a6e4eb9"
+# %% [markdown] id="limit-after" lang="ko" reviewed="4659ecb3d7af"
+# 점들이 곡선에서 조금 벗어나 있나요? 암달의 법칙은 나머지 부분의 시간이 **그대로**라고 가정해요. 두 부분이 캐시와 메모리를 함께 쓰면, 하나를 바꿀 때
+# 다른 쪽의 시간도 조금 달라질 수 있어요. 법칙은 미리 어림하는 데 쓰고, 마지막에는 늘 전체를 재요.
+#
 # `score`가 수십 배 빨라져도 요청은 한계선 아래에 머물러요. 이때 `score`를 두 배 더 빠르게 하는 데 쓰는 한 달과, 아무도 보지 않던 `prepare`를 고치는 하루 가운데
 # 어느 쪽이 나을까요? **무엇을 빠르게 할지 고르기 전에 비율부터 재는 것**, 그것이 암달의 법칙이 주는 교훈이에요.
 #
 # 돈으로도 바꿔 봐요. 서버를 한 시간 빌리는 값 `won_per_hour`는 예로 든 숫자이니 바꿔 보세요.
 
 # %% [markdown] id="limit-after" lang="en"
-# Even with `score` many times faster, the request stays below the limit. Which is better now: a month spent on making `score`
+# Are the dots a little off the curve? Amdahl's law takes it that the rest takes **exactly as long as before**. Where two parts share
+# caches and memory, changing one can change the time of the other a little. Use the law to estimate beforehand, and in the end
+# always measure the whole.
+#
+# Even with `score` dozens of times faster, the request stays below the limit. Which is better now: a month spent on making `score`
 # twice as fast again, or a day on `prepare`, which nobody looked at? **Measure the shares before you choose what to speed up**:
 # that is what Amdahl's law teaches.
 #
