@@ -263,7 +263,7 @@ with when_solved():
 # In a screening where one person in 100 is ill, "everybody is healthy" is about 99% accurate. For such a service "99% accuracy"
 # is nothing to boast of. Metrics for finding what is rare come in unit 1.5.
 
-# %% [markdown] id="task-scaler" lang="ko" reviewed="6168a052273f"
+# %% [markdown] id="task-scaler" lang="ko" reviewed="a98be460a6c6"
 # ## 과제 2. 훈련 세트로만 맞추는 표준화 (쉬움)
 #
 # 위에서 본 것처럼 면적은 수천까지 가는데 매끄러움은 0.2도 안 돼요. 그대로 거리를 재면 면적이 다 정해 버려요. 그래서 1.1처럼
@@ -284,9 +284,9 @@ with when_solved():
 # them all is not known by then.
 #
 # - `fit_scaler(train)`: **remembers** what is needed of the training set `(n, d)`, mean and standard deviation of each column,
-#   and returns it. In which form is up to you.
+#   and returns it, in whatever form you like.
 # - `apply_scaler(scaler, table)`: subtracts the remembered mean from each column of `table` and divides by the remembered
-#   deviation; same shape. The deviation is that of `np.std` as it comes (divided by n); where it is 0, divide by 1.
+#   deviation; same shape. The deviation is `np.std`'s default (divided by n); where it is 0, divide by 1.
 #
 # For the training set `[[1], [3]]` the mean is 2 and the deviation 1. A row `[4]` that comes later becomes `[2]`.
 
@@ -504,7 +504,7 @@ with when_solved():
 # of $p$ wobbles by about $\sqrt{p(1-p)/n}$. So do not choose a model for one point more, and do not report the best seed:
 # choosing the best seed is a decision made by looking at the test set, and so it is leakage.
 
-# %% [markdown] id="task-groups" lang="ko" reviewed="e75324058e9a"
+# %% [markdown] id="task-groups" lang="ko" reviewed="536279bf42ce"
 # ## 과제 4. 같은 환자는 같은 편에 (보통)
 #
 # 환자 한 명을 사진 여러 장으로 찍었다면, 행을 아무리 잘 섞어도 소용없어요. 같은 환자의 사진이 훈련과 테스트 양쪽에 들어가면, 모델은
@@ -524,7 +524,7 @@ with when_solved():
 # patient on both sides, the model need only **recognise the patient**, not the illness; but tomorrow's patients are all
 # strangers. Then it is not rows that must be split but **groups** (patients).
 #
-# Complete `split_groups(groups, fraction, seed)`; `groups[i]` is the patient's number of row `i`.
+# Complete `split_groups(groups, fraction, seed)`; `groups[i]` is the number of the patient in row `i`.
 #
 # - Returns: row numbers `(train, test)` as `split` does. All rows of a group are on the same side.
 # - Of the **number of groups**, `fraction` go to the test set (round as you like). There are two groups or more, and each side
@@ -653,7 +653,7 @@ with when_solved():
 # is what the service will get from patients it has never seen. With one image each there is no leak, and the two scores
 # differ by chance only: the leak is not in the code but in **how the data came about**.
 
-# %% [markdown] id="task-honest" lang="ko" reviewed="63f95ad791f9"
+# %% [markdown] id="task-honest" lang="ko" reviewed="fca6149306fd"
 # ## 과제 5. 새는 곳이 없는 예측 (어려움)
 #
 # 이제 모두 이어 붙여요. `predict_honestly(table, labels, train, test, k)`는 `test` 행들의 예측을 `test`의 순서대로 돌려줘요.
@@ -672,7 +672,7 @@ with when_solved():
 #
 # 1. choose `k` columns with `best_columns`,
 # 2. standardise those columns (`fit_scaler`, `apply_scaler`),
-# 3. predict with `neighbours` (5 of them, as it comes).
+# 3. predict with `neighbours` (5 of them, the default).
 #
 # **Whatever is decided by looking at data is decided by looking at the training rows only.** The tests check it like this: flip
 # the answers of the test rows, change other test rows, change rows that are neither in `train` nor in `test`; the prediction
@@ -714,10 +714,10 @@ for _ in range(5):
     flipped[test] = generator.integers(0, 2, len(test))
     other = np.asarray(submission.predict_honestly(table, flipped, train, test, 8))
     np.testing.assert_array_equal(other, result, err_msg=hint("honest-labels"))
-    changed = table.copy()
-    changed[test[1:]] = changed[test[1:]] * 1000 + 1e5 * generator.normal(size=table.shape[1])
+    changed, kept = table.copy(), len(test) // 2
+    changed[test[kept:]] = 1000 * table[test[kept:]] + 1e5 * generator.normal(size=table.shape[1])
     other = np.asarray(submission.predict_honestly(changed, labels, train, test, 8))
-    np.testing.assert_array_equal(other[:1], result[:1], err_msg=hint("honest-rows"))
+    np.testing.assert_array_equal(other[:kept], result[:kept], err_msg=hint("honest-rows"))
     changed, flipped = table.copy(), labels.copy()
     unused = np.setdiff1d(np.arange(len(labels)), np.concatenate([train, test]))
     changed[unused], flipped[unused] = table[test[0]], 1 - result[0]
@@ -816,16 +816,16 @@ with when_solved():
             reached.append(100 * accuracy(sick[test], answer))
     print(hint("scaler-leak", honest=f"{np.mean(inside):.2f}", leaked=f"{np.mean(outside):.2f}"))
 
-# %% [markdown] id="loses-after" lang="ko" reviewed="2869777c3775"
-# 둘째 누수는 거의 보이지 않아요. 정답을 보지 않았고, 569행의 평균은 몇 행을 더 봐도 거의 그대로니까요. 그렇다고 괜찮은 건 아니에요. 티가 나는지
+# %% [markdown] id="loses-after" lang="ko" reviewed="c6b5df44c40f"
+# 둘째 누수는 거의 보이지 않아요. 정답을 보지 않았고, 훈련 행 456개의 평균은 테스트 행 113개를 더 봐도 거의 그대로니까요. 그렇다고 괜찮은 건 아니에요. 티가 나는지
 # 안 나는지는 **막고 나서 재 봐야** 알 수 있고, 막는 데는 코드 한 줄이면 충분해요. 그래서 늘 막아요.
 #
 # 테스트 세트를 따로 떼는 일에도 값이 있어요. 그만큼 훈련할 데이터가 줄고, 위에서 본 것처럼 행이 적으면 점수가 크게 흔들려요. 데이터가 아주
 # 적다면 여러 번 나눠 돌아가며 시험하는 *교차 검증*을 써요.
 
 # %% [markdown] id="loses-after" lang="en"
-# The second leak hardly shows: it did not look at answers, and the mean of 569 rows barely moves with a few rows more. That
-# does not make it right. Whether a leak shows is known only **after stopping it and measuring**, and stopping it takes one line.
+# The second leak hardly shows: it did not look at answers, and the mean of 456 training rows barely moves when the 113 test
+# rows join them. That does not make it right. Whether a leak shows is known only **after stopping it and measuring**, and stopping it takes one line.
 # So it is always stopped.
 #
 # Keeping a test set apart has its price too: there is less data to train on, and with few rows the score wobbles, as you saw.
