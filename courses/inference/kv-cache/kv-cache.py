@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="c9666a5cdeb9"
+# %% [markdown] id="title" lang="ko" reviewed="1e73820bcd18"
 # # 4.1 KV 캐시
 #
 # **이 단원을 마치면** 미리 할당한 KV 캐시를 직접 만들 수 있어요. 캐시를 써도 답이 달라지지 않는다는 것을 단계마다 증명하고, 토큰
@@ -21,11 +21,11 @@
 # # 4.1 The KV cache
 #
 # **After this unit** you can build a preallocated KV cache, prove at every step that it does not change the answer, compare
-# the time of a token with the physical limit, and say it as money: the price of a million tokens.
+# the time of a token with the physical limit, and put it in money: the price of a million tokens.
 #
 # **Why it matters.** A chatbot writes its answer one token at a time. If every token means computing the whole conversation
-# again, answers become slower and servers dearer as the conversation grows. Practically every language model service of today keeps a
-# KV cache, and what comes later stands on it: continuous batching (4.4), paged KV (4.5), speculative decoding (4.6).
+# again, answers become slower and servers dearer as the conversation grows. Practically every language model service today
+# keeps a KV cache, and what comes later stands on it: continuous batching (4.4), paged KV (4.5), speculative decoding (4.6).
 #
 # **Time** 6 hours · **Before you start** attention and the transformer block; shapes and indexing of PyTorch tensors
 
@@ -41,7 +41,7 @@ from grading.checks import gate, gpu, hint, speedup, submission, when_solved
 
 torch.set_num_threads(1)
 
-# %% [markdown] id="model" lang="ko" reviewed="b6754f251bd7"
+# %% [markdown] id="model" lang="ko" reviewed="15bddb68d233"
 # ## 함께 쓸 모델
 #
 # 이 과목은 작은 언어 모델 하나로 끝까지 가요. 파이썬에 들어 있는 영어 문서로 우리가 직접 학습시킨 트랜스포머 `academy_lm`이에요. 토큰은
@@ -81,7 +81,7 @@ torch.set_num_threads(1)
 # | `finish(layer, x, mixed)` | `x` and attention's result `(b, heads, t, size)` | `x` for the next layer |
 # | `logits(x)` | `(b, t, width)` | `(b, t, vocabulary)` |
 #
-# In models of today several query heads share one head of keys and values (GQA), which is why `heads` and `kv_heads` are two
+# In today's models several query heads share one head of keys and values (GQA), which is why `heads` and `kv_heads` are two
 # numbers. In this model they are equal, but your code must be right when they are not. `embed` counts in `model.tokens` how many
 # tokens the model has processed, and in `model.calls` how often it was called. Times wobble; these numbers do not.
 #
@@ -218,14 +218,14 @@ print(naive_tokens, f"{naive_seconds:.2f} s")
 
 # %% [markdown] id="naive-seen" lang="ko" reviewed="fa71a24bd207"
 # 모델이 쓴 글이에요. 파이썬 문서를 제법 흉내 내지만 뜻은 통하지 않아요. 파라미터가 백만 개도 안 되는 데다, 늘 가장 그럴듯한 글자만 고르면(탐욕
-# 생성) 같은 말을 되풀이하기 쉬워요. 그래도 **계산의 양과 순서는 진짜 언어 모델과 똑같아서**, 속도와 정확성을 따지는 데는 이것으로 충분해요.
+# 생성, greedy) 같은 말을 되풀이하기 쉬워요. 그래도 **계산의 양과 순서는 진짜 언어 모델과 똑같아서**, 속도와 정확성을 따지는 데는 이것으로 충분해요.
 
 # %% [markdown] id="naive-seen" lang="en"
 # This is the model's text. It mimics Python's documentation quite well and means nothing: the model has less than a million
 # parameters, and always taking the likeliest letter (greedy generation) easily goes round in circles. But **what it computes, and
 # in which order, is just what a real language model does**, which is all that speed and correctness need.
 
-# %% [markdown] id="task-bytes" lang="ko" reviewed="ef6a6304d587"
+# %% [markdown] id="task-bytes" lang="ko" reviewed="b2c40a866de2"
 # ## 과제 1. 캐시는 메모리를 얼마나 먹을까 (쉬움)
 #
 # 공짜는 없어요. 캐시는 시간을 아끼는 대신 메모리를 써요. 두 함수를 완성하세요. 둘 다 **정수**를 돌려줘야 해요.
@@ -240,7 +240,7 @@ print(naive_tokens, f"{naive_seconds:.2f} s")
 # %% [markdown] id="task-bytes" lang="en"
 # ## Task 1. How much memory does the cache eat (easy)
 #
-# Nothing is free: the cache pays for time with memory. Complete two functions; both return **integers**.
+# Nothing is free: the cache buys time with memory. Complete two functions; both return **integers**.
 #
 # - `cache_bytes(layers, kv_heads, size, tokens, batch, number_bytes)`: bytes of the whole cache. For every layer, sentence,
 #   token and KV head, vectors of `size` numbers are kept. Do not forget which vectors.
@@ -397,7 +397,7 @@ assert torch.equal(k, drawn.transpose(1, 2)), hint("cache-layout")
 assert torch.equal(v, -drawn.transpose(1, 2)), hint("cache-layout")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-forward" lang="ko" reviewed="50267c9b31f0"
+# %% [markdown] id="task-forward" lang="ko" reviewed="d32d72da75eb"
 # ## 과제 3. 캐시를 쓰는 순전파 (어려움)
 #
 # `forward_cached(model, tokens, cache)`를 완성하세요. 하는 일은 위의 `forward`와 같지만 **새 토큰만** 계산해요.
@@ -418,7 +418,7 @@ assert torch.equal(v, -drawn.transpose(1, 2)), hint("cache-layout")
 # - Returns: the logits of the new tokens, shape `(b, t, vocabulary)`. Afterwards the cache is `t` longer.
 # - Make new tensors (a mask, say) **on the device of** `tokens` (`device=tokens.device`), so that all of it runs on a GPU too.
 #
-# Two places need care. The **position** of the new tokens does not start at 0. And the mask is no square: it is
+# Two places need care. The **position** of the new tokens does not start at 0. And the mask is not square: it is
 # `(t, length + t)`. Of three new tokens, the first must not see the second and third. Draw the mask for `length=2`, `t=3` on
 # paper first.
 
@@ -724,7 +724,7 @@ if gpu():
     )
     gate("gpu-generate", reached, 2, hint("speed"))
 
-# %% [markdown] id="limit" lang="ko" reviewed="1a161b4e976c"
+# %% [markdown] id="limit" lang="ko" reviewed="cf03353ae81a"
 # ## 물리적인 한계와 비교하기
 #
 # 토큰 하나를 디코드하려면 적어도 가중치와 지금까지의 키와 값을 한 번은 읽어야 해요. 그래서 토큰 하나의 시간은 아무리 줄여도
@@ -735,7 +735,7 @@ if gpu():
 # 작아서 가중치가 CPU 캐시에 들어가니, 꼭 그만한 크기의 텐서를 읽어서 재는 것이 공정해요.
 #
 # 점선을 하나 더 그릴게요. 층과 헤드의 수는 그대로 두고 **폭만 8로** 줄인 모델로 재면, 읽을 것도 계산할 것도 거의 없으니 남는 시간은
-# 파이썬과 PyTorch가 연산을 하나하나 **시키는 비용**이에요.
+# 파이썬과 PyTorch가 연산을 하나하나 **시키는 비용**(오버헤드)이에요.
 
 # %% [markdown] id="limit" lang="en"
 # ## Against the physical limit
@@ -749,7 +749,7 @@ if gpu():
 # measure by reading a tensor of just that size.
 #
 # There is one more line, dotted. A model with as many layers and heads but **a width of only 8** has next to nothing to read or
-# compute, so the time that is left is what Python and PyTorch take to **issue** the operations one by one.
+# compute, so the time that is left is what Python and PyTorch take to **issue** the operations one by one (overhead).
 
 # %% id="plot" kind="demo"
 def typical(function, repeats=21):
@@ -828,15 +828,15 @@ with when_solved():
     print(hint("achieved", percent=f"{100 * limit[50:].mean() / cached[50:].mean():.0f}"))
     print(hint("issuing", percent=f"{100 * issuing[50:].mean() / cached[50:].mean():.0f}"))
 
-# %% [markdown] id="limit-read" lang="ko" reviewed="40a484c06780"
+# %% [markdown] id="limit-read" lang="ko" reviewed="d661e6b68f98"
 # 캐시가 없으면 시간이 계속 늘고, 캐시가 있으면 거의 평평해요. 그런데도 한계선과는 틈이 있어요. 점선을 보세요. 이렇게 작은 모델에서는
 # 연산을 시키는 비용이 읽는 시간보다 훨씬 커요. 그렇다면 모델이 커지면 어떻게 될까요? 폭을 여섯 배인 768로 늘려 재 볼게요. 가중치가 CPU
 # 캐시를 넘치니 대역폭도 그 크기로 다시 재요.
 
 # %% [markdown] id="limit-read" lang="en"
 # Without the cache the time keeps growing; with it the line is almost flat. There is still a gap to the limit. Look at the dotted
-# line: for a model this small, issuing the operations costs far more than reading. What then of a larger model? Let us take six times the width, 768. Its weights are too large for the CPU's caches, so the bandwidth is measured anew at
-# that size.
+# line: for a model this small, issuing the operations costs far more than reading. What then of a larger model? Let us take six times
+# the width, 768. Its weights are too large for the CPU's caches, so the bandwidth is measured again at that size.
 
 # %% id="wide-code" kind="demo"
 with when_solved():
@@ -848,13 +848,13 @@ with when_solved():
     print(hint("achieved", percent=f"{100 * wide_limit.mean() / seconds.mean():.0f}"))
     del wide
 
-# %% [markdown] id="limit-wide" lang="ko" reviewed="35744a05eab7"
+# %% [markdown] id="limit-wide" lang="ko" reviewed="de8c0123236e"
 # 큰 모델에서는 시키는 비용이 읽는 시간 뒤로 숨고, 디코드 시간은 한계에 훨씬 가까워져요. 진짜 서비스의 모델은 이보다도 훨씬 크니, 요청 한 건의
 # 디코드를 더 빠르게 하려면 무엇보다 **읽는 바이트를 줄여야** 해요. 그 이야기가 4.2 단원이에요.
 
 # %% [markdown] id="limit-wide" lang="en"
 # In a larger model the issuing hides behind the reading, and decode comes much closer to the limit. Models in real services are
-# larger still, so what makes the decode of one request faster is, above all, **to read fewer bytes**. That is the story of
+# larger still, so what makes the decode of one request faster is, above all, **reading fewer bytes**. That is the story of
 # unit 4.2.
 
 # %% [markdown] id="loses" lang="ko" reviewed="e39526ffbc17"
@@ -928,16 +928,15 @@ assert abs(submission.won_per_million(1000, 3600) - 1000) < 1e-6, hint("money")
 assert abs(submission.won_per_million(250, 90) - 100) < 1e-6, hint("money")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="money" lang="ko" reviewed="3943ee290d5e"
+# %% [markdown] id="money" lang="ko" reviewed="6df9b7a35988"
 # 이제 여러분이 잰 속도로 값을 매겨 봐요. 서버 값 `won_per_hour`는 예로 든 숫자이니 여러분이 쓰는 서버의 값으로 바꿔 보세요. 셋째 줄은 요청
-# 여덟 건을 함께 처리한 결과예요. 가중치를 한 번 읽어서 여덟 건이 나눠 쓰니 값이 더 내려가요. 4.4 단원의 예고편이에요. 마지막 줄은 한 건씩
-# 처리하면서 위의 한계(토큰 100개가 쌓였을 때)에 꼭 닿았을 때의 값이에요. 한 건씩 처리해서는 이보다 싸게 만들 수 없어요.
+# 여덟 건을 함께 처리한 결과예요. 가중치를 한 번 읽고 연산도 한 번만 시켜서 여덟 건이 나눠 쓰니 값이 더 내려가요. 4.4 단원의 예고편이에요.
+# 마지막 줄은 한 건씩 처리하면서 위의 한계(토큰 100개가 쌓였을 때)에 꼭 닿았을 때의 값이에요. 한 건씩 처리해서는 이보다 싸게 만들 수 없어요.
 
 # %% [markdown] id="money" lang="en"
-# Now put a price on the speeds you measured. The server's `won_per_hour` is an
-# example: put in that of a server you use. The third line
-# serves eight requests together: the weights are read once for all eight, and the price falls further. That is a preview of
-# unit 4.4. The last line is the price of one request at a time exactly at the limit above (with 100 tokens in the
+# Now put a price on the speeds you measured. The server's `won_per_hour` is an example: put in that of a server you use.
+# The third line serves eight requests together: the weights are read, and the operations issued, once for all eight, and the
+# price falls further. That is a preview of unit 4.4. The last line is the price of one request at a time exactly at the limit above (with 100 tokens in the
 # cache); one at a time cannot be cheaper.
 
 # %% id="money-code" kind="demo"
@@ -982,7 +981,7 @@ with when_solved():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="a614b8276a93"
+# %% [markdown] id="further" lang="ko" reviewed="48ee527e3903"
 # ## 더 읽어 보기
 #
 # - Shazeer, *Fast Transformer Decoding: One Write-Head is All You Need* (2019): 디코드가 메모리를 기다린다는 사실과, KV 헤드를 줄이는 방법
@@ -995,7 +994,7 @@ with when_solved():
 #
 # - Shazeer, *Fast Transformer Decoding: One Write-Head is All You Need* (2019): that decode waits for memory, and fewer KV heads
 # - Pope et al., *Efficiently Scaling Transformer Inference* (2022): why prefill and decode are treated apart
-# - Ainslie et al., *GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints* (2023): why models of
-#   today have few KV heads
+# - Ainslie et al., *GQA: Training Generalized Multi-Query Transformer Models from Multi-Head Checkpoints* (2023): why
+#   today's models have few KV heads
 # - Kwon et al., *Efficient Memory Management for Large Language Model Serving with PagedAttention* (2023): one answer to the
 #   question above; you build it in unit 4.5
