@@ -599,6 +599,10 @@ for (drawn, paired), value in zip(watched.calls, watched.scores):
     scored[shift][drawn.tobytes()] = value
 assert scored[100].keys() == scored[500].keys(), hint("difference-same")
 assert len(scored[100]) == 400, hint("bootstrap-rounds")
+rows = [drawn for drawn, _ in watched.calls]
+assert 24 < np.mean([len(np.unique(drawn)) for drawn in rows]) < 27, hint("bootstrap-replacement")
+often = np.bincount(np.concatenate(rows), minlength=40)
+assert often.min() > 600 and often.max() < 1000, hint("bootstrap-chances")
 assert_middle(interval, [scored[500][rows] - scored[100][rows] for rows in scored[100]])
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
@@ -613,6 +617,10 @@ assert abs((high - low) / 2 / expected - 1) < 0.35, hint("difference-width")
 one = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 5))
 two = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 5))
 assert one == two, hint("bootstrap-seed")
+watches = [Watched(), Watched()]
+for seed, watch in zip((5, 6), watches):
+    submission.bootstrap_difference(labels, first, second, watch.score, 20, seed)
+assert watches[0].scores != watches[1].scores, hint("bootstrap-other-seed")
 ### END HIDDEN TESTS
 
 # %% id="difference-code" kind="demo"
