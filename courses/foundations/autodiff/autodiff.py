@@ -545,6 +545,12 @@ def gradients(program, numbers, seed=1.0):
     return [float(node.grad) for node in nodes[: len(numbers)]]
 
 
+def gradients_of_all(program, numbers):
+    nodes = grow(program, [Value(number) for number in numbers])
+    backward(nodes[-1])
+    return [float(node.grad) for node in nodes]
+
+
 def gradients_again(program, numbers):
     nodes = grow(program, [Value(number) for number in numbers])
     backward(nodes[-1], 3.0)
@@ -599,6 +605,9 @@ for _ in range(10):
     expected = torch_gradients(program, numbers)
     assert_same(submission.gradients_again(program, numbers), expected, hint("backward-again"))
 assert_same(submission.gradients([], [5.0, 6.0]), [0.0, 1.0], hint("backward-alone"))
+program, numbers = [("mul", 0, 1), ("add", 3, 2), ("mul", 4, 0)], [2.0, -3.0, 10.0]
+expected = [-2.0, 4.0, 2.0, 2.0, 2.0, 1.0]
+assert_same(submission.gradients_of_all(program, numbers), expected, hint("backward-all"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 deep = []
