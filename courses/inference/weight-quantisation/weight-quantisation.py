@@ -134,8 +134,8 @@ dequantised_guess = 2
 # - `stored_bytes(rows, columns, bits, group, extra)`: 모양 `(rows, columns)`인 가중치를 저장하는 데 드는 바이트 수, **정수**. 숫자
 #   하나에 `bits`비트를 빈틈없이 쓰고, 각 행을 `group`열씩 나눈 **그룹마다** `extra`바이트(스케일 같은 것)를 더 써요. `columns`는 `group`의
 #   배수이고, 숫자들의 비트를 모두 더하면 8의 배수예요.
-# - `decode_limit(bandwidth, weight_bytes, kv_bytes, batch)`: 1초에 만들 수 있는 토큰 수의 **상한**. 한 걸음에 `batch`건이 토큰을 하나씩
-#   얻어요. 한 걸음마다 가중치는 모두가 함께 한 번 읽고, KV 캐시 `kv_bytes`바이트는 요청마다 따로 읽어요. `bandwidth`는 1초에 읽는
+# - `decode_limit(bandwidth, weight_bytes, kv_bytes, batch)`: 1초에 만들 수 있는 토큰 수의 **상한**. 한 단계에 `batch`건이 토큰을 하나씩
+#   얻어요. 한 단계마다 가중치는 모두가 함께 한 번 읽고, KV 캐시 `kv_bytes`바이트는 요청마다 따로 읽어요. `bandwidth`는 1초에 읽는
 #   바이트 수예요.
 #
 # 4비트, 그룹 64열, 그룹마다 4바이트라면 숫자 하나에 꼭 4.5비트가 들어요. 왜 그런지 손으로 계산해 보세요.
@@ -492,15 +492,17 @@ def random_weights(device="cpu", width=WIDTH):
 
 def pack(weight, kind):
     if kind == "int8":
-        return quantise_int8(weight)
-    if kind == "int4":
-        return pack_int4(weight, GROUP)
-    return (weight.to(getattr(torch, kind)),)
+        parts = quantise_int8(weight)
+    elif kind == "int4":
+        parts = pack_int4(weight, GROUP)
+    else:
+        parts = (weight.to(getattr(torch, kind)),)
+    return tuple(map(aligned, parts))
 
 
 def prepare(kind, device="cpu", width=WIDTH):
     layers.pop(kind, None)
-    layers[kind] = [tuple(pack(weight, kind)) for weight in random_weights(device, width)]
+    layers[kind] = [pack(weight, kind) for weight in random_weights(device, width)]
     return sum(part.nbytes for parts in layers[kind] for part in parts)
 
 
@@ -560,7 +562,7 @@ def cast_to_bfloat16(x, codes, scales):
 
 with when_solved():
     weight = next(random_weights())
-    codes, scales = quantise_int8(weight)
+    codes, scales = pack(weight, "int8")
     x = torch.randn(1, WIDTH)
     plain = typical(lambda: linear_plain(x, weight))
     for label, function in [
@@ -807,11 +809,11 @@ seconds_of, bytes_of, bandwidth_of = {}, {}, {}
 
 with when_solved():
     for kind in KINDS:
-        bytes_of[kind] = prepare(kind)
+        size = prepare(kind)
         x = torch.randn(1, WIDTH)
         decode(x, kind)
         seconds_of[kind] = typical(lambda: decode(x, kind))
-        bandwidth_of[kind] = read_bandwidth(bytes_of[kind])
+        bytes_of[kind], bandwidth_of[kind] = size, read_bandwidth(size)
         if kind != "float32":
             print(
                 hint(
@@ -924,12 +926,12 @@ gate("int4", reached, at_least, hint("speed-int4"))
 
 # %% id="limit-plot" kind="demo"
 with when_solved():
-    sizes = sorted(bytes_of.values())
     limits = [decode_limit(bandwidth_of[kind], bytes_of[kind], 0, 1) for kind in bytes_of]
     figure, axes = plt.subplots(figsize=(7.5, 4.8))
-    line = [decode_limit(bandwidth_of["float32"], size, 0, 1) for size in sizes]
-    label = hint("plot-limit", bandwidth=f"{bandwidth_of['float32'] / 1e9:.0f}")
-    axes.loglog([size / 1e6 for size in sizes], line, "k--", label=label)
+    low, high = (each(bandwidth_of.values()) / 1e9 for each in (min, max))
+    label = hint("plot-limit", bandwidth=f"{low:.0f}–{high:.0f}")
+    line = sorted(dict(zip(bytes_of.values(), limits)).items())
+    axes.loglog([size / 1e6 for size, _ in line], [rate for _, rate in line], "k--", label=label)
     for (kind, size), limit in zip(bytes_of.items(), limits):
         rate = 1 / seconds_of[kind]
         axes.loglog(size / 1e6, rate, "o", markersize=9, label=kind)
@@ -954,15 +956,16 @@ with when_solved():
     axes.grid(alpha=0.3)
     plt.show()
 
-# %% [markdown] id="limit-read" lang="ko" reviewed="0a1f72e99d82"
-# 점들이 오른쪽 아래에서 왼쪽 위로 점선을 따라 올라가요. 바이트를 줄인 만큼 속도를 얻었다는 뜻이에요. 곱할 때마다 되돌린 ×표는 바이트가 적어도 점선에서
+# %% [markdown] id="limit-read" lang="ko" reviewed="206e5dff75ca"
+# 점들이 오른쪽 아래에서 왼쪽 위로 올라가요. 바이트를 줄이니 빨라졌다는 뜻이에요. 곱할 때마다 되돌린 ×표는 바이트가 적어도 점선에서
 # 한참 아래에 떨어져 있죠. 4비트 점이 8비트 점보다 점선에서 더 멀다면, 한 코어의 계산이 따라가지 못하는 거예요.
-# GPU에서는 어떨까요? 단원 끝의 GPU 부분이 같은 비율을 출력해요.
+# 100%를 조금 넘은 줄이 있다면, 대역폭도 잴 때마다 흔들리는 값이라서 그래요. GPU에서는 어떨까요? 단원 끝의 GPU 부분이 같은 비율을 출력해요.
 
 # %% [markdown] id="limit-read" lang="en"
-# The points climb along the dashed line from the lower right to the upper left: speed was gained as bytes were saved. The ×, which
-# dequantises at every call, lies far below in spite of its few bytes. Where the 4-bit point is farther from the line than the 8-bit one, one core's
-# arithmetic cannot keep up. And on a GPU? The part at the end of this unit prints the same percentage there.
+# The points climb from the lower right to the upper left: fewer bytes, more speed. The ×, which dequantises at every call, lies
+# far below the dashed line in spite of its few bytes. Where the 4-bit point is farther from the line than the 8-bit one, one
+# core's arithmetic cannot keep up. A line a little above 100% only shows that the bandwidth, too, is measured and wobbles. And on a
+# GPU? The part at the end of this unit prints the same percentage there.
 
 # %% [markdown] id="task-quality" lang="ko" reviewed="0680af4a0089"
 # ## 과제 6. 진짜 모델은 얼마나 나빠질까 (보통)
@@ -1131,14 +1134,14 @@ with when_solved():
     axes.grid(alpha=0.3)
     plt.show()
 
-# %% [markdown] id="quality-read" lang="ko" reviewed="722305e3c34c"
+# %% [markdown] id="quality-read" lang="ko" reviewed="cf0781224a17"
 # 8비트는 손실이 거의 그대로예요. 4비트는 눈에 띄게 나빠져요. 이 모델은 아주 작아서 가중치 하나하나의 몫이 커요. 모델이 클수록 4비트의
-# 손해가 작아진다고 알려져 있지만(더 읽어 보기의 Dettmers와 Zettlemoyer), **여러분의 모델에서는 여러분이 재야 해요.** 그냥 반올림하지 않고 데이터를 보며
+# 손해가 작아진다고 알려져 있지만(더 읽어 보기의 GPTQ 논문), **여러분의 모델에서는 여러분이 재야 해요.** 그냥 반올림하지 않고 데이터를 보며
 # 반올림하면 손해를 더 줄일 수 있는데, 그 방법이 3.4 단원의 GPTQ와 AWQ예요.
 
 # %% [markdown] id="quality-read" lang="en"
 # In 8 bits the loss hardly moves; in 4 bits it visibly does. This model is very small, so each weight carries much. Larger models
-# are reported to lose less in 4 bits (Dettmers and Zettlemoyer, below), but **with your model, it is you who must measure.**
+# are reported to lose less in 4 bits (the GPTQ paper, below), but **with your model, it is you who must measure.**
 # Rounding that looks at data, instead of plain rounding, loses less: that is GPTQ and AWQ, in unit 3.4.
 
 # %% [markdown] id="loses" lang="ko" reviewed="07e042e4a57b"
@@ -1157,7 +1160,7 @@ with when_solved():
 layers.clear()
 with when_solved():
     weight = next(random_weights())
-    eight, four = quantise_int8(weight), pack_int4(weight, GROUP)
+    eight, four = pack(weight, "int8"), pack(weight, "int4")
     print(f"{'vectors':>7} {'int8':>8} {'int4':>8}")
     for vectors in (1, 4, 16, 64, 256):
         x = torch.randn(vectors, WIDTH)
