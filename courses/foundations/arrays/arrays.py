@@ -442,19 +442,19 @@ with when_solved():
 # %% [markdown] id="task-speed" lang="ko" reviewed="73b2d5b61db1"
 # ## 과제 4. 성능 기준 넘기
 #
-# `pairwise_distance`가 반복문보다 **30배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 보통 수백 배가 나와요.
+# `pairwise_distance`가 반복문보다 **20배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 보통 수백 배가 나와요.
 
 # %% [markdown] id="task-speed" lang="en"
 # ## Task 4. The performance gate
 #
-# `pairwise_distance` must be **at least 30 times** faster than the loops. The reference usually reaches several hundred times
+# `pairwise_distance` must be **at least 20 times** faster than the loops. The reference usually reaches several hundred times
 # at this size.
 
 # %% id="test-speed" kind="test" points=3
 seed = int(np.random.default_rng().integers(1_000_000))
 fresh = lambda i: draw(seed + i)
 reached = speedup(submission.pairwise_distance, distance_with_loops, fresh, agree)
-gate("pairwise_distance", reached, 30, hint("speed"))
+gate("pairwise_distance", reached, 20, hint("speed"))
 
 # %% [markdown] id="limit" lang="ko" reviewed="23d95e081fa5"
 # ## 물리적인 한계와 비교하기
