@@ -439,7 +439,7 @@ with when_solved():
     print(found)
     print(hint("guess-said", guess=my_guess, ratio=round(found.ratio)))
 
-# %% [markdown] id="task-speed" lang="ko" reviewed="73b2d5b61db1"
+# %% [markdown] id="task-speed" lang="ko" reviewed="e6d6eaa01cb9"
 # ## 과제 4. 성능 기준 넘기
 #
 # `pairwise_distance`가 반복문보다 **20배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 보통 수백 배가 나와요.
