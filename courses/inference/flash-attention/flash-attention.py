@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="966cc8bb7e7e"
+# %% [markdown] id="title" lang="ko" reviewed="c3f9326482b0"
 # # 4.3 플래시어텐션
 #
 # **이 단원을 마치면** 소프트맥스를 한 번만 훑어서 계산하고, 그것으로 점수 행렬을 통째로 만들지 않는 어텐션을 짤 수 있어요. 메모리를 오간
@@ -23,13 +23,13 @@
 #
 # **After this unit** you can compute a softmax in a single pass, and with it write attention that never makes the matrix of
 # scores. You count the bytes that travel to and from memory, measure how close your attention comes to the limit of this
-# machine, and say it as the price of a million tokens of a long prompt.
+# machine, and put it in money: the price of a million tokens of a long prompt.
 #
 # **Why it matters.** A service that takes a whole contract or a code repository has prompts of tens of thousands of tokens. Plain
 # attention needs memory that grows with the **square** of their number: twice the length, four times the memory. At 32,768 tokens
 # the scores of one head alone are 2 GiB in 16 bits; with 32 heads a single layer needs 64 GiB. FlashAttention gives **the same
-# answer** and never makes that matrix. Much of what services
-# can do with long documents today, they owe to it.
+# answer** and never makes that matrix. Much of what services can do with long documents today,
+# they owe to it.
 #
 # **Time** 8 hours · **Before you start** attention and the transformer block; shapes and indexing of PyTorch tensors. Unit 4.1
 # helps.
@@ -235,9 +235,9 @@ assert isinstance(submission.tiled_bytes(10, 10, 4, 3, 2), int), hint("bytes-int
 ### END HIDDEN TESTS
 
 # %% [markdown] id="intensity" lang="ko" reviewed="537e443493d2"
-# ### 산술 강도: 바이트 하나에 연산 몇 번
+# ### 연산 강도: 바이트 하나에 연산 몇 번
 #
-# 연산 수를 바이트 수로 나눈 것을 **산술 강도**라고 해요. 이 값이 기계의 균형점, 곧 (1초에 할 수 있는 연산) ÷ (1초에 옮길 수 있는
+# 연산 수를 바이트 수로 나눈 것을 **연산 강도**라고 해요. 이 값이 기계의 균형점, 곧 (1초에 할 수 있는 연산) ÷ (1초에 옮길 수 있는
 # 바이트)보다 작으면 메모리를 기다리고, 크면 계산을 기다려요. 균형점은 **이 컴퓨터에서** 재요. 대역폭은 두 가지로 재 볼게요. 캐시에 들어가는
 # 작은 텐서를 읽을 때와, 들어가지 않는 큰 텐서를 읽을 때예요.
 
@@ -785,7 +785,7 @@ with when_solved():
 # time, with fresh input each time and in alternating order.
 
 # %% id="test-speed" kind="test" points=3
-_, seen = submission.watched_flash(*random_qkv(300), True, 128)
+_, seen = submission.watched_flash(*random_qkv(2048), True, 128)
 assert not [name for name in seen["operators"] if "scaled_dot" in name], hint("flash-fused")
 left, right = torch.randn(2, 512, 512)
 work = 2 * 4 * 64 * 2048**2 / 2
@@ -884,14 +884,14 @@ with when_solved():
         moved = f"{2 * tiled_bytes(2048, 2048, 64, block, 4) / 1e6:6.0f} MB"
         print(f"{block:5} {tile} {moved} {1e3 * seconds:6.1f} ms")
 
-# %% [markdown] id="blocks-read" lang="ko" reviewed="abe5c2599c0d"
-# 둘째 열은 점수 타일의 크기, 셋째 열은 과제 1의 함수로 센 바이트(`causal` 없이)예요. `block`이 작으면 파이썬을 더 자주 부르고 키와 값을 더
+# %% [markdown] id="blocks-read" lang="ko" reviewed="6912481134ad"
+# 둘째 열은 점수 타일의 크기, 셋째 열은 과제 1의 함수로 센 바이트(`causal` 없이)예요. `block`이 작으면 파이썬이 연산을 더 여러 번 시키고 키와 값을 더
 # 자주 읽어요. 너무 크면 타일이 캐시에서 넘치고, 대각선 타일에서 버리는 계산이 늘어요. 가운데 어딘가가 가장 빨라요. GPU에서는 이 선택이 더
 # 빠듯해요. 타일이 연산 장치마다 하나씩 있는 작은 공유 메모리에 꼭 들어가야 하거든요.
 
 # %% [markdown] id="blocks-read" lang="en"
 # The second column is the size of a tile of scores, the third the bytes that your functions of task 1 count (without `causal`). A
-# small `block` calls Python more often and reads keys and values more often. A large one spills out of the cache and wastes
+# small `block` makes Python issue more operations and reads keys and values more often. A large one spills out of the cache and wastes
 # more on the diagonal. The best lies somewhere between. On a GPU the choice is tighter still: a tile must fit in the small
 # shared memory that each multiprocessor has.
 
@@ -1043,7 +1043,7 @@ assert (output == 0).all() and (lse == -math.inf).all(), hint("merge-empty")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="split-measure" lang="ko" reviewed="34b46ada6bd8"
-# 이제 65,536토큰의 캐시를 앞에 둔 디코드 한 걸음을 조각으로 나눠 봐요. 답은 그대로인데, 동시에 맡길 수 있는 일감이 늘어요. 스레드가 하나인
+# 이제 65,536토큰의 캐시를 앞에 둔 디코드 한 단계를 조각으로 나눠 봐요. 답은 그대로인데, 동시에 맡길 수 있는 일감이 늘어요. 스레드가 하나인
 # 여기서는 빨라지지 않아요. 오히려 합치는 비용이 조금 들어요. **얻는 것은 놀고 있는 장치가 있을 때뿐**이에요. 마지막 열은 장치가 108개라고
 # 했을 때 일하는 장치의 비율이에요.
 
@@ -1107,7 +1107,7 @@ with when_solved():
 # ## 더 해 보기 (선택): GPU 커널
 #
 # 파이썬에서 타일마다 연산을 시키는 대신, 반복문 전체를 **커널 하나**로 만들면 점수가 GPU의 레지스터와 공유 메모리 밖으로 나가지 않아요.
-# Triton은 그런 커널을 파이썬 문법으로 쓰게 해 줘요. 이 부분은 GPU가 있는 학원에서, 그 GPU로 기준을 맞춘 다음에만 채점돼요. 그전까지는
+# Triton은 그런 커널을 파이썬 문법으로 쓰게 해 줘요. 이 부분은 GPU가 있는 아카데미에서, 그 GPU로 기준을 맞춘 다음에만 채점돼요. 그전까지는
 # 결과를 보여 주기만 해요. CPU 이미지에는 Triton이 없으니 그냥 지나가도 좋아요.
 #
 # `flash_kernel` 하나가 **헤드 하나의 질의 `BLOCK`개**를 맡아요. `tl.program_id(0)`은 몇 번째 묶음인지, `tl.program_id(1)`은 몇 번째 헤드인지예요.
@@ -1324,12 +1324,12 @@ with when_solved():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="4c6898b551f7"
+# %% [markdown] id="further" lang="ko" reviewed="885117a312ca"
 # ## 더 읽어 보기
 #
 # - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): 과제 2의 한 번만 훑는 소프트맥스
 # - Rabe, Staats, *Self-attention Does Not Need O(n²) Memory* (2021): 점수 행렬 없이 어텐션을 계산하는 또 다른 길
-# - Dao 외, *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness* (2022): 오간 바이트를 세어 최적임을 보인 논문
+# - Dao 외, *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness* (2022): 오간 바이트를 세고, 더는 줄일 수 없는 하한까지 증명한 논문
 # - Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning* (2023): 여러분이 짠 반복문의 순서
 # - Dao, Haziza, Massa, Sizov, *Flash-Decoding for long-context inference* (2023): 과제 5의 split-KV
 # - Liu, Zaharia, Abbeel, *Ring Attention with Blockwise Transformers for Near-Infinite Context* (2023): 같은 식으로 문맥을 여러 장치에 나누기
@@ -1341,7 +1341,7 @@ with when_solved():
 # - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): the one-pass softmax of task 2
 # - Rabe, Staats, *Self-attention Does Not Need O(n²) Memory* (2021): another way to attention without the matrix of scores
 # - Dao et al., *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness* (2022): counts the bytes that
-#   travel, and shows that they are optimal
+#   travel, and proves a lower bound for them
 # - Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning* (2023): the order of your loops
 # - Dao, Haziza, Massa, Sizov, *Flash-Decoding for long-context inference* (2023): the split-KV of task 5
 # - Liu, Zaharia, Abbeel, *Ring Attention with Blockwise Transformers for Near-Infinite Context* (2023): the same formula spreads a
