@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="08ccef02ff2f"
+# %% [markdown] id="title" lang="ko" reviewed="e87ae341a549"
 # # 4.4 연속 배칭
 #
 # **이 단원을 마치면** 길이가 제각각인 요청을 토큰 한 단계마다 새로 묶는 스케줄러를 직접 만들 수 있어요. 함께 처리해도 답이 달라지지
@@ -22,14 +22,14 @@
 # %% [markdown] id="title" lang="en"
 # # 4.4 Continuous batching
 #
-# **After this unit** you can write a scheduler that puts requests of any length together anew at every token. You prove that
+# **After this unit** you can write a scheduler that regroups requests, short and long, at every token. You prove that
 # being served together changes no answer and that nobody waits forever, measure what a larger batch gains and what it costs,
-# and say it as money: the price of a million tokens.
+# and put it in money: the price of a million tokens.
 #
 # **Why it matters.** As 4.1 showed, making one token means reading all the weights. Serve several people together, and they
 # share one reading. But one answer ends after ten tokens and another goes on for a thousand. If a batch stays together until
-# all are done, the places of those that ended early stand empty while newcomers queue. Nearly every language model server of
-# today lets finished requests out and waiting ones in **at every step**. It is the difference between one server and several.
+# all are done, the places of those that ended early stand empty while newcomers queue. Nearly every language model server today
+# lets finished requests out and waiting ones in **at every step**. It is the difference between one server and several.
 #
 # **Time** 6 hours · **Before you start** the KV cache, prefill and decode (4.1)
 
@@ -48,19 +48,19 @@ from grading.checks import gate, gpu, hint, speedup, submission, when_solved
 
 torch.set_num_threads(1)
 
-# %% [markdown] id="model" lang="ko" reviewed="5d982f6ff0a7"
-# ## 이번에는 배운 모델
+# %% [markdown] id="model" lang="ko" reviewed="5d67e345a959"
+# ## 4.1에서 쓴 그 모델
 #
-# `academy_lm`은 이 과목이 함께 쓰는 작은 언어 모델이에요. 4.1의 모델과 구조가 같고(층 4개, 헤드 4개, 폭 128), 파이썬에 들어 있는 영어
+# `academy_lm`은 이 과목이 함께 쓰는 작은 언어 모델이에요. 4.1에서 쓴 것과 같은 모델이고(층 4개, 헤드 4개, 폭 128), 파이썬에 들어 있는 영어
 # 문서로 미리 학습해 두었어요. 토큰 하나는 UTF-8 바이트 하나예요. `encode`는 글을 토큰으로, `decode`는 토큰을 글로 바꿔요. 똑똑하지는
 # 않지만 그럴듯한 단어를 쓰고, 무엇보다 **답의 길이가 저마다 달라요.**
 
 # %% [markdown] id="model" lang="en"
-# ## This time, a model that has learnt
+# ## The model of 4.1 again
 #
-# `academy_lm` is the small language model of this course. It is built like the one in 4.1 (4 layers, 4 heads, width 128) and
-# was trained beforehand on the English documentation that comes with Python. A token is one byte of UTF-8; `encode` turns text
-# into tokens and `decode` turns them back. It is not clever, but it writes plausible words, and, what matters here, **its
+# `academy_lm` is the small language model of this course, the same as in 4.1 (4 layers, 4 heads, width 128). It was trained
+# beforehand on the English documentation that comes with Python. A token is one byte of UTF-8; `encode` turns text into tokens
+# and `decode` turns them back. It is not clever, but it writes plausible words, and, what matters here, **its
 # answers differ in length**.
 
 # %% id="model-code" kind="locked"
@@ -313,17 +313,18 @@ for slots in sizes:
 found = {"two_is": f"{gain[2]:.1f}", "many_is": f"{gain[32]:.1f}"}
 print(hint("batch-guess", two=two_guess, many=many_guess, **found))
 
-# %% [markdown] id="batch-seen" lang="ko" reviewed="d95c97876580"
-# 함께 처리하는 요청을 두 배로 늘려도 한 단계의 시간은 두 배가 되지 않아요. 그래서 1초에 만드는 토큰이 늘어요. 하지만 늘어나는 폭은
-# 갈수록 줄어요. 한 단계에는 몇 명이 앉아 있든 **똑같이 드는 비용**(가중치를 읽고, 파이썬이 연산을 하나하나 시키는 비용)과 **한 명마다
-# 더 드는 비용**이 있기 때문이에요. 앞의 것은 여럿이 나눠 내지만 뒤의 것은 나눌 수 없어요. 두 비용이 각각 얼마인지는 뒤에서 재요.
+# %% [markdown] id="batch-seen" lang="ko" reviewed="57d9bbaa9792"
+# 함께 처리하는 요청을 두 배로 늘려도 한 단계의 시간은 대개 두 배가 되지 않아요. 그래서 1초에 만드는 토큰이 늘어요. 하지만 늘어나는
+# 폭은 갈수록 줄고, 끝에 가서는 오히려 손해일 수도 있어요. 여러분의 출력은 어떤가요? 한 단계에는 몇 명이 앉아 있든 **똑같이 드는
+# 비용**(가중치를 읽고, 파이썬이 연산을 하나하나 시키는 비용)과 **한 명마다 더 드는 비용**이 있기 때문이에요. 앞의 것은 여럿이 나눠 내지만 뒤의 것은 나눌 수 없어요. 두 비용이 각각 얼마인지는 뒤에서 재요.
 #
 # 여기서는 자리가 늘 꽉 차 있었어요. 실제로는 요청마다 길이가 달라서, 가만히 두면 자리가 비어요. 이제 그 문제를 풀어요.
 
 # %% [markdown] id="batch-seen" lang="en"
-# Twice as many requests do not make a step twice as long, so more tokens come out a second. But each doubling gains less than the
-# one before. A step has a cost that is **the same for any number of requests** (reading the weights, and Python issuing one operation after
-# another) and a cost **for each request**. The first is shared; the second cannot be. Further down we measure both.
+# Twice as many requests seldom make a step twice as long, so more tokens come out a second. But each doubling gains less than
+# the one before, and the last may even lose. What do your lines say? A step has a cost that is
+# **the same for any number of requests** (reading the weights, and Python issuing one operation after another) and a cost **for
+# each request**. The first is shared; the second cannot be. Further down we measure both.
 #
 # Here every slot was always taken. Real requests differ in length, and left alone, slots fall empty. That is the problem to solve now.
 
@@ -388,15 +389,15 @@ for _ in range(50):
         bound += 1
     assert least == bound, hint("count-round-up")
     assert int(found) == found and int(least) == least, hint("count-integer")
-assert submission.least_steps([10**17 + 1, 10**17, 10**17], 3) == 10**17 + 1, hint("count-integer")
+assert submission.least_steps([10**17, 10**17, 10**17, 2], 3) == 10**17 + 1, hint("count-integer")
 assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hint("count-empty")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-scheduler" lang="ko" reviewed="45c15bda9adb"
+# %% [markdown] id="task-scheduler" lang="ko" reviewed="5f5508580225"
 # ## 과제 2. 스케줄러 (어려움)
 #
 # `Scheduler`의 세 메서드를 완성하세요. `waiting`은 기다리는 요청의 줄, `running`은 자리 번호에서 요청을 찾는 사전, `free`는 빈자리의
-# 리스트예요. 요청(`Request`)은 번호 `number`, 프롬프트 `prompt`, 한도 `most`, 멈춤 토큰 `stop`, 지금까지 만든 `tokens`를 갖고 있어요.
+# 리스트예요. 요청(`Request`)은 번호 `number`, 프롬프트 `prompt`, 한도 `most`, 멈춤 토큰 `stop`(없으면 `None`), 지금까지 만든 `tokens`를 갖고 있어요.
 #
 # - `admit()`: 빈자리가 있고 기다리는 요청이 있는 동안, **먼저 온 요청부터** 자리에 앉혀요. 프리필이 만든 첫 토큰은 그 요청의
 #   `tokens`에 넣어요. 이번에 앉힌 요청의 수를 돌려줘요.
@@ -413,7 +414,7 @@ assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hin
 #
 # Complete three methods of `Scheduler`. `waiting` is the queue of waiting requests, `running` a dictionary from a slot's
 # number to the request in it, `free` a list of free slots. A `Request` has its `number`, its `prompt`, its limit `most`, the
-# `stop` token, and the `tokens` made so far.
+# `stop` token (`None` if there is none), and the `tokens` made so far.
 #
 # - `admit()`: while there is a free slot and somebody waits, seats a request, **first come, first served**. The first token,
 #   which prefill makes, goes into the request's `tokens`. Returns how many were seated.
@@ -524,6 +525,11 @@ found = scheduler.evict()
 assert [(number, list(tokens)) for number, tokens in found] == [(0, [first])], hint("evict-stop")
 assert len(engine.used) == 2 and engine.steps == 0, hint("evict-release")
 assert list(submission.Scheduler(Rehearsal(2)).evict()) == [], hint("evict-nobody")
+scheduler = submission.Scheduler(Rehearsal(1))
+scheduler.submit("zero", [73], 7, 0)
+scheduler.admit()
+found = scheduler.evict()
+assert [(number, list(tokens)) for number, tokens in found] == [("zero", [0])], hint("evict-zero")
 ### END HIDDEN TESTS
 
 # %% id="drive" kind="locked"
@@ -869,10 +875,10 @@ reached = speedup(
 gate("continuous-batching", reached, 3, hint("speed"))
 
 # %% [markdown] id="task-gpu" lang="ko" reviewed="2a169ced8c6e"
-# ## 과제 6. GPU에서 (GPU가 있는 학원만)
+# ## 과제 6. GPU에서 (GPU가 있는 아카데미만)
 #
 # GPU는 연산 속도가 훨씬 빨라서, 요청을 하나씩 처리하면 대부분의 힘을 놀려요. 여러분의 `serve`를 한 줄도 고치지 않고 GPU 위의 엔진에 그대로
-# 써요. 자리 32개가 하나씩 처리할 때보다 **6배 이상** 빨라야 해요. GPU가 없으면 이 셀은 건너뛰고, 있더라도 학원의 GPU에서 기준을 맞춰 보기
+# 써요. 자리 32개가 하나씩 처리할 때보다 **6배 이상** 빨라야 해요. GPU가 없으면 이 셀은 건너뛰고, 있더라도 아카데미의 GPU에서 기준을 맞춰 보기
 # 전에는 결과를 보여 주기만 해요.
 
 # %% [markdown] id="task-gpu" lang="en"
@@ -974,7 +980,7 @@ limits = [min(pair) for pair in zip(by_bandwidth, by_arithmetic)]
 for slots, rate, limit in zip(sizes, rates, limits):
     print(hint("achieved", slots=f"{slots:3}", percent=f"{100 * rate / limit:3.0f}"))
 
-# %% [markdown] id="limit-seen" lang="ko" reviewed="1bc234ba95b6"
+# %% [markdown] id="limit-seen" lang="ko" reviewed="2bb67e2f531c"
 # 그림을 왼쪽부터 읽어 보세요. 대역폭의 한계는 배치가 커질수록 올라가다가, 저마다 읽어야 하는 KV 캐시 때문에 휘어요. 그 위를 연산의 한계가
 # 눌러요. 우리가 잰 점들은 두 선보다 한참 아래에 있어요. 출력의 직선 맞춤이 까닭을 말해 줘요. 고정 비용 가운데 **가중치를 읽는 시간은
 # 일부일 뿐이고**, 나머지는 아주 작은 연산 수백 개를 파이썬이 하나하나 시키는 비용이에요. 모델이 수천 배 커지면 시키는 비용은 그대로인데
@@ -985,8 +991,8 @@ for slots, rate, limit in zip(sizes, rates, limits):
 # 점(`serve`)이 동그라미보다 낮은 것은 프리필을 한 건씩 하고, 먼저 끝난 자리가 비기 때문이에요.
 
 # %% [markdown] id="limit-seen" lang="en"
-# Read the picture from the left. The limit of bandwidth rises with the batch and then bends, since each request has a KV cache of its own
-# to read; above it lies the limit of arithmetic. Our points are well below both, and the line fitted to them says why: **reading the
+# Read the picture from the left. The limit of bandwidth rises with the batch and then bends, since each request has a KV cache of its
+# own to read; the limit of arithmetic caps it. Our points are well below both, and the line fitted to them says why: **reading the
 # weights is only a part** of the fixed cost, the rest is Python issuing hundreds of very small operations. In a model thousands of
 # times larger the issuing costs the same while reading and computing take thousands of times longer, so the points move to the lines.
 #
@@ -1044,9 +1050,10 @@ with when_solved():
         times = {"ordinary": f"{1e3 * ordinary:.1f}", "late": f"{1e3 * late:.1f}"}
         print(hint("loses-pause", length=f"{length:3}", **times))
 
-# %% [markdown] id="loses-seen" lang="ko" reviewed="64913fd6dc04"
+# %% [markdown] id="loses-seen" lang="ko" reviewed="5f92930d003b"
 # 1. 길이가 모두 같고 한꺼번에 왔다면 단계마다 다시 묶을 까닭이 없어요. 밤새 같은 길이로 채점하거나 번역하는 일이 그래요.
-# 2. 자리가 적으면 나눠 낼 사람이 적으니 이득도 작아요. 손님이 한두 명뿐인 밤의 서버에서는 배칭보다 4.6의 추측 디코딩이 나아요.
+# 2. 자리가 적으면 나눠 낼 사람이 적으니 이득도 작아요. 손님이 한두 명뿐인 밤의 서버를 위한 방법은 4.6의
+#    추측 디코딩이에요.
 # 3. 긴 프롬프트 하나가 들어오는 단계에는 모두의 글이 멈춰요. 그래서 실제 서버는 프롬프트를 조각내어 단계마다 조금씩 넣어요(chunked
 #    prefill). 대신 그 손님의 첫 토큰은 늦어지고, 조각마다 앞 조각의 키와 값을 다시 읽어야 해요.
 #
@@ -1054,10 +1061,10 @@ with when_solved():
 # 못해요. 4.5에서 그 자리를 되찾아요.
 
 # %% [markdown] id="loses-seen" lang="en"
-# 1. When all are equally long and come at once, nothing is gained by batching anew at every step: a night's work of grading or
+# 1. When all are equally long and come at once, nothing is gained by regrouping at every step: a night's work of grading or
 #    translating, say.
-# 2. Few slots share a cost among few. On a server with one or two customers at night, speculative decoding (4.6) does more
-#    than batching.
+# 2. Few slots share a cost among few. For a server with one or two customers at night there is speculative decoding
+#    (4.6).
 # 3. In a step that seats a long prompt, everybody's text stops. Real servers therefore cut prompts into pieces and put in one piece a
 #    step (chunked prefill). That customer's first token comes later for it, and every piece reads the keys and values of those before it.
 #
@@ -1121,13 +1128,13 @@ for _ in range(30):
     assert submission.cheapest(times, slowest) == best, hint("price-limit")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="money" lang="ko" reviewed="681e546d00d5"
+# %% [markdown] id="money" lang="ko" reviewed="1202e1c17241"
 # 여러분이 잰 값으로 값을 매겨 봐요. `won_per_hour`는 예로 든 숫자이니 여러분이 쓰는 서버의 값으로 바꿔 보세요. 약속한 시간 `slowest`를
-# 바꾸면 고르는 배치와 값이 어떻게 달라지나요? 마지막 두 줄은 길이가 제각각인 같은 요청 64건을 자리 8개로 처리한 결과예요.
+# 바꾸면 고르는 배치와 값이 어떻게 달라지나요? 마지막 두 줄은 위에서 단계 수를 센 요청 64건을 자리 8개로 처리한 결과예요.
 
 # %% [markdown] id="money" lang="en"
 # Put a price on what you measured. `won_per_hour` is an example: put in that of a server you use. Change the promised time
-# `slowest`: how do the batch and the price change? The last two lines are the same 64 requests of varied length, in 8 slots.
+# `slowest`: how do the batch and the price change? The last two lines are the 64 requests whose steps you counted above, in 8 slots.
 
 # %% id="money-code" kind="demo"
 won_per_hour = 200
@@ -1138,8 +1145,8 @@ with when_solved():
         print(hint("price-line", slots=f"{slots:3}", ms=f"{1e3 * seconds:5.2f}", won=f"{won:7.1f}"))
     for slowest in (2 * measured[1], 4 * measured[1], 16 * measured[1]):
         print(hint("price-choice", ms=f"{1e3 * slowest:.1f}", slots=cheapest(measured, slowest)))
-    most = varied_lengths(1, 64)
-    requests = [(prompt, n) for (prompt, _), n in zip(draw_requests(1, 64, 1, 1), most)]
+    prompts = [prompt for prompt, _ in draw_requests(1, 64, 1, 1)]
+    requests = [(prompt, n + 1) for prompt, n in zip(prompts, varied_lengths(4, 64))]
     total = sum(most for _, most in requests)
     for key, function in [("price-static", serve_static), ("price-continuous", serve)]:
         seconds = typical(lambda: function(Engine(model, 8, 256), requests), repeats=3)
@@ -1183,7 +1190,7 @@ with when_solved():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="491a529e7e01"
+# %% [markdown] id="further" lang="ko" reviewed="6e29328bd9ee"
 # ## 더 읽어 보기
 #
 # - Yu 외, *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): 단계마다 다시 묶자는 생각이 처음 나온 논문
@@ -1196,7 +1203,7 @@ with when_solved():
 # %% [markdown] id="further" lang="en"
 # ## Read on
 #
-# - Yu et al., *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): where batching anew at
+# - Yu et al., *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): where regrouping at
 #   every step comes from
 # - Kwon et al., *Efficient Memory Management for Large Language Model Serving with PagedAttention*, SOSP (2023): slots that
 #   need not reserve the longest length; you build it in unit 4.5
