@@ -326,14 +326,15 @@ work = np.column_stack([np.array(sizes, dtype=float)[:, :2], kv])
 for i in range(0, len(sizes), 6):
     print(work[i].astype(int), f"{1e3 * seconds[i]:.2f} ms")
 
-# %% [markdown] id="task-fit" lang="ko" reviewed="613532184248"
+# %% [markdown] id="task-fit" lang="ko" reviewed="19dd12acc93c"
 # ## 과제 2. 비용 모형 맞추기 (보통)
 #
 # 잰 값 `work`는 모양 `(n, 3)`인 배열로, 열은 차례로 프리필 토큰, 디코드하는 요청, KV 토큰이에요. `seconds`는 모양 `(n,)`인 잰 시간이에요.
 #
 # - `fit_cost(work, seconds)`: 네 숫자를 담은 사전 `{"base": …, "prefill": …, "row": …, "kv": …}`. **상대 오차**의 제곱합
-#   $\sum_i \left(\frac{\text{예측}_i - \text{초}_i}{\text{초}_i}\right)^2$을 가장 작게 하는 값이에요. 보통의 최소제곱법은 절대 오차를 줄이기
-#   때문에 긴 단계 몇 개에 끌려가요. 우리에게는 1 ms짜리 단계에서 0.5 ms를 틀리는 것이, 20 ms짜리에서 1 ms를 틀리는 것보다 훨씬 나빠요.
+#   $\sum_i \left(\frac{\text{예측}_i - \text{초}_i}{\text{초}_i}\right)^2$을 가장 작게 하는 값이에요. 음수가 나와도 고치지
+#   않아요. 보통의 최소제곱법은 절대 오차를 줄이기 때문에 긴 단계 몇 개에 끌려가요. 우리에게는 1 ms짜리 단계에서 0.5 ms를 틀리는 것이,
+#   20 ms짜리에서 1 ms를 틀리는 것보다 훨씬 나빠요.
 # - `fit_errors(cost, work, seconds)`: 모양 `(n,)`인 상대 오차의 크기 $|\text{예측}_i - \text{초}_i| / \text{초}_i$
 #
 # 행마다 알맞은 수로 나누면 보통의 최소제곱 문제(`np.linalg.lstsq`)가 돼요.
@@ -346,8 +347,8 @@ for i in range(0, len(sizes), 6):
 #
 # - `fit_cost(work, seconds)`: a dictionary of the four numbers, `{"base": …, "prefill": …, "row": …, "kv": …}`, which make the
 #   sum of squared **relative** errors $\sum_i \left(\frac{\text{predicted}_i - \text{seconds}_i}{\text{seconds}_i}\right)^2$ as
-#   small as possible. Ordinary least squares makes absolute errors small, so a few long steps pull it along. To us, being 0.5
-#   ms wrong about a step of 1 ms is much worse than being 1 ms wrong about one of 20 ms.
+#   small as possible; leave a negative one as it is. Ordinary least squares makes absolute errors small, so a few long steps
+#   pull it along. To us, being 0.5 ms wrong about a step of 1 ms is much worse than being 1 ms wrong about one of 20 ms.
 # - `fit_errors(cost, work, seconds)`: the sizes of the relative errors, $|\text{predicted}_i - \text{seconds}_i| /
 #   \text{seconds}_i$, of shape `(n,)`
 #
@@ -391,6 +392,9 @@ errors = submission.fit_errors({**true, "base": 0.02}, idle, ten_ms)
 assert np.shape(errors) == (1,) and abs(errors[0] - 1.0) < 1e-9, hint("fit-errors")
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
+falling = {"base": 0.01, "prefill": 1e-4, "row": 1e-3, "kv": -5e-7}
+found = submission.fit_cost(*synthetic_steps(generator, falling, 60, 0.0))
+assert abs(found["kv"] / falling["kv"] - 1) < 1e-5, hint("fit-negative")
 for noise in (0.05, 0.3):
     cost = {key: value * math.exp(generator.normal()) for key, value in true.items()}
     timed, took = synthetic_steps(generator, cost, int(generator.integers(30, 90)), noise)
@@ -430,6 +434,10 @@ with when_solved():
     left.loglog(1e3 * seconds, 1e3 * step_seconds(cost, *work.T), "o", alpha=0.6)
     ends = 1e3 * np.array([seconds.min(), seconds.max()])
     left.loglog(ends, ends, "k--")
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     left.set(xlabel=hint("plot-measured"), ylabel=hint("plot-predicted"))
     rows, floor = np.arange(1, 33), 1e3 * model.weight_bytes() / bandwidth
     parts = [cost["base"] + 0 * rows, cost["row"] * rows, cost["kv"] * rows * 128]
