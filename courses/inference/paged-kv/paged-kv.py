@@ -331,7 +331,7 @@ for _ in range(600):
         users = {page: count for page, count in users.items() if count}
     assert pool.available() == 12 - len(users), hint("pool-trace")
     assert list(pool.counts) == [users.get(page, 0) for page in range(12)], hint("pool-trace")
-assert other.available() == 12, hint("pool-apart")
+assert other.available() == 12 and list(other.counts) == [0] * 12, hint("pool-apart")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-tables" lang="ko" reviewed="e175711d7620"
@@ -591,12 +591,14 @@ with when_solved():
     order = sorted(range(48), key=lambda page: -pool.counts[page])
     grid = torch.tensor([pool.counts[page] for page in order]).view(4, 12)
     figure, axes = plt.subplots(figsize=(7.5, 2.7))
-    axes.imshow(grid, cmap="Blues", vmin=0, vmax=10)
+    axes.pcolormesh(grid, cmap="Blues", vmin=0, vmax=10, edgecolors="0.6", linewidth=0.5)
+    axes.invert_yaxis()
     for row in range(4):
         for column in range(12):
             colour = "white" if grid[row, column] > 4 else "black"
-            axes.text(column, row, int(grid[row, column]), ha="center", va="center", color=colour)
-    axes.set(xticks=[], yticks=[], title=hint("plot-map"))
+            number = int(grid[row, column])
+            axes.text(column + 0.5, row + 0.5, number, ha="center", va="center", color=colour)
+    axes.set(xticks=[], yticks=[], aspect="equal", title=hint("plot-map"))
     plt.show()
 
 # %% [markdown] id="task-gather" lang="ko" reviewed="76a89279d5f4"
@@ -1365,7 +1367,7 @@ with when_solved():
                 taken = seconds.setdefault(percent if server else None, [])
                 taken.append(time.thread_time() - began)
     for percent, taken in seconds.items():
-        won = won_per_million(4000 / sorted(taken)[len(taken) // 2], won_per_hour)
+        won = won_per_million(4000 / min(taken), won_per_hour)
         key = "price-plain" if percent is None else "price"
         print(hint(key, percent=f"{percent!s:>3}", won=f"{won:.2f}"))
 
