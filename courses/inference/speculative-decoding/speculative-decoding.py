@@ -956,7 +956,10 @@ for most in (0, 1, 2):
 
 
 class Ragged(Scripted):
+    rounds = 0
+
     def __call__(self, tokens, gamma):
+        self.rounds += 1
         self.most = random.randint(0, gamma)
         return super().__call__(tokens, gamma)
 
@@ -965,8 +968,11 @@ for _ in range(10):
     table = torch.randn(499, 5, dtype=torch.float64)
     text = alone(Toy(table), [0, 4], 50)
     wrong = set(random.sample(range(50), 15))
-    found = submission.speculate(Toy(table), Ragged(text, 2, wrong), [0, 4], 40, 5, 0.0)
+    target, drafter = Toy(table), Ragged(text, 2, wrong)
+    found = submission.speculate(target, drafter, [0, 4], 40, 5, 0.0)
     assert plain(found) == text[:40], hint("speculate-fewer", most=5)
+    wanted = drafter.rounds + 1
+    assert target.calls <= wanted + 1, hint("speculate-calls", calls=target.calls, wanted=wanted)
 ### END HIDDEN TESTS
 
 # %% id="test-speculate-model" kind="test" points=3
@@ -1181,6 +1187,7 @@ for _ in range(60):
     assert abs(won - expected) < 1e-6 * expected, hint("gamma-won")
 assert submission.best_gamma(0.0, 0.0, [1.0, 1.0, 1.0]) == 0, hint("gamma-tie")
 assert submission.best_gamma(1.0, 1.0, [1.0, 1.0, 1.0]) == 0, hint("gamma-tie")
+assert submission.best_gamma(1.0, 0.1, [1.0] * 20) == 19, hint("gamma-verify")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="acceptance" lang="ko" reviewed="29d82a42351c"
