@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from nbgrader.api import Gradebook
 
@@ -353,3 +356,16 @@ def test_the_units_of_this_repository_are_proved(
     record = check.check(settings, found, found.unit(unit), gate_runs=0)  # `academy courses check` tries gates twenty times
     assert record.problems == []
     assert record.mistakes_caught == record.mistakes
+
+
+def test_what_keeps_the_cores_busy_ends_with_the_check() -> None:
+    code = (
+        "import time\nfrom grading.courses.check import busy_cores\nwith busy_cores():\n    print(flush=True), time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as checking:
+        assert checking.stdout
+        checking.stdout.readline()
+        loads = psutil.Process(checking.pid).children()
+        checking.kill()
+    assert len(loads) == len(os.sched_getaffinity(0))
+    assert psutil.wait_procs(loads, 30)[1] == []
