@@ -111,9 +111,8 @@ class _Server(Spawner):
     def failure(self, key: str, status_code: int = 500, log: str = "", **values: object) -> SpawnFailed:
         return SpawnFailed(key, self.language, status_code, log, **values)
 
-    def read_person(self) -> Person:
+    def read_person(self, login: str) -> Person:
         """The person with their roles as the roster has them now."""
-        login = self.user.name
         with self.database.read() as session:
             return session.get(Person, login) or Person(login=login, name=login, enrollments=[])
 
@@ -121,7 +120,7 @@ class _Server(Spawner):
         """The choice of a profile; no form where there is nothing to choose."""
         from academy.pages.hub import profile_cards
 
-        self.person = await asyncio.to_thread(self.read_person)
+        self.person = await asyncio.to_thread(self.read_person, self.user.name)
         devices = await asyncio.to_thread(inventory.devices, self.academy)
         choices = profiles.profiles_for(self.academy, self.person, self.name, devices=devices)
         paid = any(profile.paid for profile in choices.values())
@@ -151,7 +150,7 @@ class _Server(Spawner):
         scopes = ["users:activity!user", "access:servers!server"]
         if self.kind != "sandbox":
             scopes.append(API_SCOPE)
-        if self.kind == "grading" and self.read_person().staff_of(self.course):
+        if self.kind == "grading" and self.read_person(self.user.name).staff_of(self.course):
             self._know_staff_group()
             scopes.append(STAFF_SCOPE)
         return scopes
@@ -168,7 +167,7 @@ class _Server(Spawner):
         Raises:
             SpawnFailed: the person may not have this server, or its GPU is missing.
         """
-        self.person = await asyncio.to_thread(self.read_person)
+        self.person = await asyncio.to_thread(self.read_person, self.user.name)
         if self.kind == "grading" and not self.person.staff_of(self.course):
             known = (self.academy.academy.courses / self.course).is_dir() or self.academy.course_folder(self.course).is_dir()
             raise self.failure("spawn-not-staff" if known else "spawn-course-unknown", 403, course=self.course)
@@ -236,15 +235,21 @@ class _Server(Spawner):
     def team_volume(self, team: Team) -> str:
         raise NotImplementedError
 
-    def _know_volumes(self) -> list[Team]:
+    async def _know_volumes(self) -> list[Team]:
         """Tell the academy's account of storage which volumes this server has; returns the teams whose folders it gets."""
-        with self.database.write() as session:
-            if self.kind != "grading":
-                storage.know(session, self.volume, self.user.name, self.name)
-            teams = storage.teams_of(session, self.user.name) if self.kind == "sandbox" else []
-            for team in teams:
-                storage.know(session, self.team_volume(team), None, team_id=team.id)
-        return teams
+        # read here: the user and the spawner are rows of the hub's session, which other threads must not touch
+        login, server, kind, volume = self.user.name, self.name, self.kind, self.volume
+
+        def run() -> list[Team]:
+            with self.database.write() as session:
+                if kind != "grading":
+                    storage.know(session, volume, login, server)
+                teams = storage.teams_of(session, login) if kind == "sandbox" else []
+                for team in teams:
+                    storage.know(session, self.team_volume(team), None, team_id=team.id)
+            return teams
+
+        return await asyncio.to_thread(run)
 
     def get_env(self) -> dict[str, str]:
         env: dict[str, str] = super().get_env()
@@ -460,7 +465,7 @@ class AcademySpawner(_Server, DockerSpawner):
         which: network.Network = "sandboxes" if self.kind == "sandbox" else "students"
         self.network_name = network.network_name(self.academy, which)
         await self._wait_in_thread(network.ensure_network, self.academy, which)
-        profile, teams = self.profile, await asyncio.to_thread(self._know_volumes)
+        profile, teams = self.profile, await self._know_volumes()
         self.mem_limit, self.cpu_limit = f"{profile.memory_mb}M", profile.cpus
         await self._make_volume(
             self.volume, self._labels, self.academy.storage.sandbox_gb if self.name else self.academy.storage.home_gb
@@ -668,7 +673,7 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         try:
             self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
-            if teams := await asyncio.to_thread(self._know_volumes):
+            if teams := await self._know_volumes():
                 self._share_teams(teams)
             if self.kind == "grading":
                 await asyncio.to_thread(share_course_folder, self.academy, self.academy.course_folder(self.course))
