@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from academy import network, profiles
+from academy.database import Database
 from academy.gpus.inventory import Device
 from academy.messages import catalogue
 from academy.people import Person, enrol
 from academy.settings import CHECKOUT, Settings
-from academy.spawner import STEPS, AcademySpawner, SpawnFailed, share_course_folder
+from academy.spawner import STEPS, AcademySpawner, LocalSpawner, SpawnFailed, share_course_folder
 
 
 def person(login: str = "alice", role: str | None = None, **courses: str) -> Person:
@@ -175,3 +178,26 @@ def test_a_free_port_is_none_that_an_outgoing_connection_can_take(monkeypatch: p
         assert {network.free_port() for _ in range(4)} == {10_000, 10_002}
     outgoing.write_text("1024\t65535\n")  # no room below: whatever the kernel gives
     assert network.free_port() > 1023
+
+
+async def test_a_start_reads_the_hubs_records_in_the_hubs_thread_alone(
+    config: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are rows of one SQLAlchemy session; of ten starts at once, one that read them in another thread could fail."""
+
+    class User:
+        @property
+        def name(self) -> str:
+            assert threading.current_thread() is threading.main_thread()
+            return "alice"
+
+    settings = config()
+    database = Database(settings.database_url)
+    database.upgrade()
+    monkeypatch.setattr(LocalSpawner, "academy", settings, raising=False)
+    monkeypatch.setattr(LocalSpawner, "database", database, raising=False)
+    monkeypatch.setattr(LocalSpawner, "user", User())
+    monkeypatch.setattr(LocalSpawner, "name", "")
+    spawner = LocalSpawner.__new__(LocalSpawner)
+    assert await spawner._know_volumes() == []
+    assert (await asyncio.to_thread(spawner.read_person, spawner.user.name)).login == "alice"
