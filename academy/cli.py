@@ -34,7 +34,7 @@ app.add_typer(vouchers_cli.teams_app, name="teams")
 
 def main() -> None:
     """Run the command; a failure that a person can mend is one message, not a traceback."""
-    # libraries run programs of this environment (nbgrader: alembic) by their names
+    # so that what is started here, local sandboxes among it, finds programs of this environment by their names
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     from academy.backup import BackupError
     from academy.images import ImageError
