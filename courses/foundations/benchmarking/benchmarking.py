@@ -844,14 +844,14 @@ with when_solved():
         ]
         print(hint(label, low=f"{min(ratios):.2f}", high=f"{max(ratios):.2f}"))
 
-# %% [markdown] id="aa-after" lang="ko" reviewed="983a55e8b979"
+# %% [markdown] id="aa-after" lang="ko" reviewed="390cc70ef914"
 # 이 폭이 여러분의 자의 **눈금**이에요. 이 폭보다 작은 차이를 "빨라졌다"고 말하면 안 돼요. 새 컴퓨터에서 벤치마크를 시작할 때는 늘 A/A 시험부터 해요.
-# 이 아카데미의 성능 기준이 참고 풀이가 낸 값의 절반쯤에 있고 1.5배보다 낮지 않은 까닭도 여기에 있어요. 컴퓨터가 바쁠 때도 억울한 사람이 없어야 하니까요.
+# 이 아카데미가 CPU에서 재는 성능 기준이 참고 풀이가 낸 값의 절반쯤에 있고 1.5배보다 낮지 않은 까닭도 여기에 있어요. 컴퓨터가 바쁠 때도 억울한 사람이 없어야 하니까요.
 
 # %% [markdown] id="aa-after" lang="en"
 # That width is **the finest mark on your ruler**. Never call a smaller difference "faster". On a new machine, every benchmark
-# begins with an A/A test. It is also why this academy puts its performance gates at about half of what the reference reaches,
-# and never below 1.5x: nobody should be wronged when the machine is busy.
+# begins with an A/A test. It is also why this academy puts its performance gates on the CPU at about half of what the reference
+# reaches, and never below 1.5x: nobody should be wronged when the machine is busy.
 
 # %% [markdown] id="task-amdahl" lang="ko" reviewed="a66fd57a0ee4"
 # ## 과제 6. 암달의 법칙 (쉬움)

@@ -1190,10 +1190,11 @@ with when_solved():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="6e29328bd9ee"
+# %% [markdown] id="further" lang="ko" reviewed="54e40f48d5f4"
 # ## 더 읽어 보기
 #
-# - Yu 외, *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): 단계마다 다시 묶자는 생각이 처음 나온 논문
+# - Yu 외, *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): 단계마다 다시 묶는 법을 트랜스포머에
+#   들여온 논문
 # - Kwon 외, *Efficient Memory Management for Large Language Model Serving with PagedAttention*, SOSP (2023): 자리마다 가장 긴 길이만큼
 #   잡아 두지 않는 법. 4.5 단원에서 만들어 봐요.
 # - Agrawal 외, *Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve*, OSDI (2024): 프롬프트를 나눠 넣어 멈춤을 줄이는 법
@@ -1203,8 +1204,8 @@ with when_solved():
 # %% [markdown] id="further" lang="en"
 # ## Read on
 #
-# - Yu et al., *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): where regrouping at
-#   every step comes from
+# - Yu et al., *Orca: A Distributed Serving System for Transformer-Based Generative Models*, OSDI (2022): brought regrouping
+#   at every step to transformers
 # - Kwon et al., *Efficient Memory Management for Large Language Model Serving with PagedAttention*, SOSP (2023): slots that
 #   need not reserve the longest length; you build it in unit 4.5
 # - Agrawal et al., *Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve*, OSDI (2024): prompts in pieces, so

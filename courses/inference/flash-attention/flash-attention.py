@@ -921,7 +921,7 @@ with when_solved():
 # %% [markdown] id="split" lang="ko" reviewed="f739d89a35d9"
 # ## 디코드를 나누어 맡기기: split-KV
 #
-# GPU에는 멀티프로세서(SM)라는 연산 장치가 백 개 안팎 들어 있고, 타일 어텐션은 **질의 묶음 하나를 장치 하나에** 맡겨요. 프리필에서는 묶음이 넉넉해요. 그런데 디코드에서는
+# 큰 GPU에는 멀티프로세서(SM)라는 연산 장치가 백 개 안팎 들어 있고, 타일 어텐션은 **질의 묶음 하나를 장치 하나에** 맡겨요. 프리필에서는 묶음이 넉넉해요. 그런데 디코드에서는
 # 질의가 하나뿐이니 일감이 배치 × 헤드만큼밖에 없어요. 대화 하나에 헤드 8개면 장치 8개만 일하고 나머지는 놀아요. 문맥이 10만 토큰이어도
 # 그래요.
 #
@@ -1324,10 +1324,10 @@ with when_solved():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="885117a312ca"
+# %% [markdown] id="further" lang="ko" reviewed="71df6a364f36"
 # ## 더 읽어 보기
 #
-# - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): 과제 2의 한 번만 훑는 소프트맥스
+# - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): 최댓값과 분모를 한 번 훑어 함께 구하는 방법으로, 과제 2의 바탕
 # - Rabe, Staats, *Self-attention Does Not Need O(n²) Memory* (2021): 점수 행렬 없이 어텐션을 계산하는 또 다른 길
 # - Dao 외, *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness* (2022): 오간 바이트를 세고, 더는 줄일 수 없는 하한까지 증명한 논문
 # - Dao, *FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning* (2023): 여러분이 짠 반복문의 순서
@@ -1338,7 +1338,7 @@ with when_solved():
 # %% [markdown] id="further" lang="en"
 # ## Read on
 #
-# - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): the one-pass softmax of task 2
+# - Milakov, Gimelshein, *Online normalizer calculation for softmax* (2018): maximum and denominator in one pass, the basis of task 2
 # - Rabe, Staats, *Self-attention Does Not Need O(n²) Memory* (2021): another way to attention without the matrix of scores
 # - Dao et al., *FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness* (2022): counts the bytes that
 #   travel, and proves a lower bound for them

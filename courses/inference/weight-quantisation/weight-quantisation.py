@@ -1134,15 +1134,19 @@ with when_solved():
     axes.grid(alpha=0.3)
     plt.show()
 
-# %% [markdown] id="quality-read" lang="ko" reviewed="cf0781224a17"
-# 8비트는 손실이 거의 그대로예요. 4비트는 눈에 띄게 나빠져요. 이 모델은 아주 작아서 가중치 하나하나의 몫이 커요. 모델이 클수록 4비트의
-# 손해가 작아진다고 알려져 있지만(더 읽어 보기의 GPTQ 논문), **여러분의 모델에서는 여러분이 재야 해요.** 그냥 반올림하지 않고 데이터를 보며
-# 반올림하면 손해를 더 줄일 수 있는데, 그 방법이 3.4 단원의 GPTQ와 AWQ예요.
+# %% [markdown] id="quality-read" lang="ko" reviewed="c4023efe2e2c"
+# 8비트는 손실이 거의 그대로예요. 4비트는 눈에 띄게 나빠져요. 이 모델은 아주 작아서 가중치 하나하나의 몫이 커요. GPTQ 논문(더 읽어 보기)은
+# OPT와 BLOOM에서 모델이 클수록 4비트의 손해가 대체로 작았다고 해요. 하지만 늘 그런 것은 아니에요. 파라미터가 660억 개인 OPT는 예외였고,
+# 행마다 그냥 반올림하면 OPT의 퍼플렉서티(WikiText2)는 67억 개에서 1.2, 1,750억 개에서 2.2가 늘었어요. 그러니 **여러분의 모델에서는 여러분이
+# 재야 해요.** 그냥 반올림하지 않고 데이터를 보며 반올림하면 손해를 더 줄일 수 있는데(그 1,750억 개에서 GPTQ는 0.03), 그 방법이 3.4 단원의
+# GPTQ와 AWQ예요.
 
 # %% [markdown] id="quality-read" lang="en"
-# In 8 bits the loss hardly moves; in 4 bits it visibly does. This model is very small, so each weight carries much. Larger models
-# are reported to lose less in 4 bits (the GPTQ paper, below), but **with your model, it is you who must measure.**
-# Rounding that looks at data, instead of plain rounding, loses less: that is GPTQ and AWQ, in unit 3.4.
+# In 8 bits the loss hardly moves; in 4 bits it visibly does. This model is very small, so each weight carries much. The GPTQ paper
+# (below) found that among the OPT and BLOOM models, larger ones generally lose less in 4 bits. But not always: OPT with 66 billion
+# parameters was an exception, and with plain rounding, row by row, OPT's perplexity (WikiText2) rose by 1.2 at 6.7 billion and by 2.2
+# at 175 billion. So **with your model, it is you who must measure.** Rounding that looks at data, instead of plain rounding, loses
+# less (at those 175 billion, GPTQ lost 0.03): that is GPTQ and AWQ, in unit 3.4.
 
 # %% [markdown] id="loses" lang="ko" reviewed="07e042e4a57b"
 # ## 양자화가 손해일 때
@@ -1327,11 +1331,12 @@ if gpu():
 # %% [markdown] id="answer" kind="manual" points=4
 # YOUR ANSWER HERE
 
-# %% [markdown] id="further" lang="ko" reviewed="cc84e97d24c4"
+# %% [markdown] id="further" lang="ko" reviewed="29ec8dab6a1c"
 # ## 더 읽어 보기
 #
 # - Williams, Waterman, Patterson, *Roofline*, CACM 52(4) (2009): 연산 강도와 한계선
-# - Dettmers 외, *LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale* (2022): 큰 모델에서 8비트가 깨지는 까닭과 해결
+# - Dettmers 외, *LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale* (2022): 가중치와 함께 입력까지 8비트로 바꾸면 큰
+#   모델이 깨지는 까닭과 해결
 # - Frantar 외, *GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers* (2022): 오차를 옆 가중치로 넘기며 반올림하기
 # - Dettmers, Zettlemoyer, *The case for 4-bit precision: k-bit Inference Scaling Laws* (2022): 같은 바이트라면 몇 비트가 가장 좋은지
 # - Lin 외, *AWQ: Activation-aware Weight Quantization for LLM Compression and Acceleration* (2023): 중요한 가중치를 지키는 법
@@ -1341,8 +1346,8 @@ if gpu():
 # ## Read on
 #
 # - Williams, Waterman, Patterson, *Roofline*, CACM 52(4) (2009): arithmetic intensity and the limit
-# - Dettmers et al., *LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale* (2022): why 8 bits break in large models,
-#   and a remedy
+# - Dettmers et al., *LLM.int8(): 8-bit Matrix Multiplication for Transformers at Scale* (2022): why large models break when
+#   their inputs, not only the weights, are in 8 bits, and a remedy
 # - Frantar et al., *GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers* (2022): rounding that
 #   passes its error on to the weights beside it
 # - Dettmers, Zettlemoyer, *The case for 4-bit precision: k-bit Inference Scaling Laws* (2022): for the same bytes, how many bits
