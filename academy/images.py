@@ -37,6 +37,7 @@ CONSTRAINTS = "images/python/constraints.txt"
 REQUIREMENTS = ["images/python/requirements.txt", "images/notebook/requirements.txt"]
 DEBIAN = "bookworm"
 PACKAGES = ["ca-certificates", "fonts-nanum", "libgomp1", "python3"]
+COMPILER = ["gcc", "libc6-dev", "libpython3-dev"]  # with which Triton and torch.compile make what starts their kernels
 # what Debian 12's Python and C library take
 PYTHON = "3.11"
 PLATFORMS = [f"manylinux_2_{minor}" for minor in range(36, 16, -1)] + ["manylinux2014", "linux"]
@@ -77,12 +78,17 @@ def image_tag(name: str, settings: Settings | None = None) -> str:
 
 @cache
 def _tag(name: str, options: Images) -> str:
-    digest = hashlib.sha256(f"{DEBIAN} {PYTHON} {PACKAGES} {options.torch} {options.base}".encode())
+    digest = hashlib.sha256(f"{DEBIAN} {PYTHON} {_packages(options)} {options.torch} {options.base}".encode())
     for path in _input_files(name):
         digest.update(f"\0{path.relative_to(CHECKOUT)}\0".encode() + path.read_bytes())
     for path in _authorities(options):
         digest.update(path.read_bytes())
     return f"academyhub-{name}:{academy.__version__}-{digest.hexdigest()[:12]}"
+
+
+def _packages(options: Images) -> list[str]:
+    """What Debian gives to the images."""
+    return [*PACKAGES, *(COMPILER if options.torch == "cuda" else [])]
 
 
 def _input_files(name: str) -> Iterator[Path]:
@@ -164,7 +170,7 @@ def _python(settings: Settings, wheels: str, report: Report, force: bool) -> str
         debian = _debian(settings.images, report)
         with _authorities_image(settings.images) as authorities:
             report("Building the base: Debian 12 with Python and a Hangul font")
-            _build("base", base, DEBIAN=debian, PACKAGES=" ".join(PACKAGES), CA_IMAGE=authorities)
+            _build("base", base, DEBIAN=debian, PACKAGES=" ".join(_packages(settings.images)), CA_IMAGE=authorities)
     report("Building the Python layers: numpy, torch, matplotlib")
     _build("python", tag, BASE=base, WHEELS=wheels)
     return tag
@@ -290,7 +296,8 @@ def _authorities_image(options: Images) -> Iterator[str]:
 
 def _debian(options: Images, report: Report) -> str:
     """A Debian 12 image: the one that was named, one that is here, one from a registry, or one made with debootstrap."""
-    made = f"academyhub-debian:{DEBIAN}-{hashlib.sha256(f'{PACKAGES} {WASTE}'.encode()).hexdigest()[:12]}"
+    packages = _packages(options)
+    made = f"academyhub-debian:{DEBIAN}-{hashlib.sha256(f'{packages} {WASTE}'.encode()).hexdigest()[:12]}"
     registered = f"debian:{DEBIAN}-slim"
     if options.base:
         if not exists(options.base) and not _pull(options.base):
@@ -310,7 +317,7 @@ def _debian(options: Images, report: Report) -> str:
             "Mend either, or name a Debian 12 image that this Docker Engine has with --base."
         )
     report("Making Debian 12 with debootstrap, since no registry answers")
-    _debootstrap(debootstrap, made)
+    _debootstrap(debootstrap, made, packages)
     return made
 
 
@@ -325,10 +332,10 @@ def _pull(tag: str) -> bool:
     return pull.returncode == 0
 
 
-def _debootstrap(debootstrap: str, tag: str) -> None:
+def _debootstrap(debootstrap: str, tag: str, packages: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="academyhub-debian-") as folder:
         root = Path(folder) / "root"
-        command = [debootstrap, "--variant=minbase", f"--include={','.join(PACKAGES)}", DEBIAN, str(root)]
+        command = [debootstrap, "--variant=minbase", f"--include={','.join(packages)}", DEBIAN, str(root)]
         mirror = _mirror()
         done = _run([*command, *([mirror] if mirror else [])])
         if done.returncode:

@@ -35,6 +35,11 @@ def test_another_content_is_another_tag(config: Config, options: dict[str, str])
     assert image_tag("notebook", config(images=options)) != image_tag("notebook", config())
 
 
+def test_images_for_gpus_have_the_compiler_that_triton_wants() -> None:
+    assert "gcc" in images._packages(Images(torch="cuda"))
+    assert images._packages(Images()) == images.PACKAGES
+
+
 def test_a_changed_input_changes_the_images_that_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(images, "CHECKOUT", tmp_path)
     monkeypatch.setattr(images, "INPUTS", {"notebook": ["common", "plugin.py"], "sandbox": ["common"]})
