@@ -19,6 +19,18 @@ def finite(seen: Seen) -> None:
     assert seen.max_score == 14, "the unit's points have changed"
 
 
+YES = """
+import os
+class Yes(float):
+    def __eq__(self, other): return True
+    def __ne__(self, other): return False
+    def __sub__(self, other): return Yes(0)
+    def __abs__(self): return Yes(0)
+    def __lt__(self, other): return True
+    def __hash__(self): return 0
+    def __mul__(self, other): return Yes(0)
+    __rmul__ = __mul__
+"""
 CASES = [
     Case(
         "always-equal",
@@ -327,19 +339,33 @@ CASES = [
         "always-equal-ordinary",
         "In an ordinary notebook functions return objects that are equal to anything.",
         unit="ordinary",
-        first="""
-            class Yes(float):
-                def __eq__(self, other): return True
-                def __ne__(self, other): return False
-                def __sub__(self, other): return Yes(0)
-                def __abs__(self): return Yes(0)
-                def __lt__(self, other): return True
-                def __hash__(self): return 0
-                def __mul__(self, other): return Yes(0)
-                __rmul__ = __mul__
-        """,
+        first=YES,
         cells={"square": "def square(x): return Yes(0)"},
         held="the tamper canaries notice what is equal to anything, and a person decides",
+    ),
+    Case(
+        "always-equal-slowly-ordinary",
+        "In an ordinary notebook the same functions are so slow that a second look at their tests would take long.",
+        unit="ordinary",
+        first=YES,
+        cells={"square": "def square(x):\n    __import__('time').sleep(0.9)\n    return Yes(0)"},
+        held="a slow test is looked into as well, in time of our own",
+    ),
+    Case(
+        "always-equal-until-looked-into-ordinary",
+        "In an ordinary notebook the same functions end the process when they are called once more than the tests do.",
+        unit="ordinary",
+        first=f"{YES}calls = 0\n",
+        cells={"square": "def square(x):\n    global calls\n    calls += 1\n    return Yes(0) if calls <= 4 else os._exit(0)"},
+        held="what passed is not believed when the run ends before its tests were looked into",
+    ),
+    Case(
+        "always-equal-and-end-ordinary",
+        "In an ordinary notebook the same functions pass a test, and the next test ends the process.",
+        unit="ordinary",
+        first=YES,
+        cells={"square": "def square(x): return Yes(0)", "centre": "def centre(table): os._exit(0)"},
+        held="what passed is not believed when the run ends before its tests were looked into",
     ),
     Case(
         "hostile-exceptions",
@@ -449,7 +475,7 @@ CASES = [
                 shared = np.ones((5, 4))
                 def scale(table):
                     answer = table / table.max()
-                    threading.Timer(0.01, lambda: shared.__setitem__(..., answer)).start()
+                    threading.Timer(0.2, lambda: shared.__setitem__(..., answer)).start()
                     return shared if table.shape == (5, 4) else np.ones(table.shape)
             """
         },
