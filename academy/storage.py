@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, select, update
+from sqlalchemy import BigInteger, ForeignKey, String, Text, delete, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from academy import images
@@ -109,11 +109,15 @@ def measure(settings: Settings, database: Database, at: datetime) -> None:
                 volume.used, biggest = look(settings, volume.name)
         except FileNotFoundError:
             with database.write() as session:
-                session.delete(session.get_one(Volume, volume.name))
+                session.execute(delete(Volume).where(Volume.name == volume.name))
             continue
         with database.write() as session:
-            found = session.get_one(Volume, volume.name)
-            found.used, found.measured_at = volume.used, at
+            found = session.get(Volume, volume.name)
+            if found is None:
+                continue
+            if found.measured_at == volume.measured_at:  # else somebody asked for it again meanwhile
+                found.measured_at = at
+            found.used = volume.used
             found.biggest = json.dumps(biggest if low(settings, found) else [])
 
 

@@ -60,7 +60,7 @@ def lines(session: Session, vouchers: Sequence[Voucher], only: str = "") -> list
         _among(used, vouchers, Lease.login == only if only else None)
     ):
         found.append(Line(number, "use", since, until, int(amount), login, server))
-    return sorted(found, key=lambda line: line.until, reverse=True)
+    return sorted(found, key=lambda line: (line.until, line.since), reverse=True)
 
 
 def people(found: Sequence[Line]) -> list[tuple[str, int]]:

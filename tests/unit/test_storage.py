@@ -1,4 +1,4 @@
-"""What homes, sandboxes and teams' folders take: measured by folder here, by container in ``integration/test_spawner.py``."""
+"""What homes, sandboxes and teams' folders take: measured by folder here, by container in ``integration/test_spawn.py``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import delete, select
 
 from academy import storage
 from academy.database import Database, now
@@ -119,3 +120,26 @@ def test_full_at_every_size(settings: Settings) -> None:
     home.used = 8 * MB
     assert storage.low(settings, home)
     assert storage.part(settings, home) == 0.8
+
+
+def test_whoever_asks_while_it_is_measured_is_not_forgotten(
+    db: Database,  # noqa: F811
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stored(settings, db, "homes/mina", "mina", MB)
+    stored(settings, db, "homes/jun", "jun", MB)
+    storage.measure(settings, db, now())
+    look = storage._in_folder
+
+    def looked(settings: Settings, name: str) -> tuple[int, list[tuple[str, int]]]:
+        with db.write() as session:
+            storage.measure_again(session, "mina")
+            session.execute(delete(Volume).where(Volume.name == "homes/jun"))
+        return look(settings, name)
+
+    monkeypatch.setattr(storage, "_in_folder", looked)
+    storage.measure(settings, db, now() + storage.EVERY + timedelta(minutes=1))
+    with db.read() as session:
+        [left] = session.scalars(select(Volume))
+        assert (left.name, left.measured_at) == ("homes/mina", None)

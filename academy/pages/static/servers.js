@@ -5,7 +5,8 @@ if (section) {
   const timer = setInterval(async () => {
     try {
       const reply = await fetch(section.dataset.address, { headers: { Accept: "application/json" } });
-      if (!reply.ok) return clearInterval(timer);
+      if (reply.status === 401 || reply.status === 403) return clearInterval(timer); // signed out
+      if (!reply.ok) return; // the service starts again: ask again
       const now = await reply.json();
       const names = Object.keys({ ...before, ...now });
       if (names.some((name) => before[name] !== now[name])) location.replace(location.pathname);
