@@ -8,11 +8,12 @@ from tests.attacks.case import HONEST, MOST, Case, Seen, solved
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 15, "cell_timeout": 4, "memory_mb": 700, "processes": 64}
+LIMITS = {"timeout": 20, "cell_timeout": 6, "memory_mb": 700, "processes": 64}
 
 
 def in_time(seen: Seen) -> None:
-    assert seen.run_seconds < 45, f"it ran for {seen.run_seconds:.0f} s"
+    """With cold sandboxes on a busy machine, too; whoever is not stopped runs for ten minutes or for ever."""
+    assert seen.run_seconds < 150, f"it ran for {seen.run_seconds:.0f} s"
 
 
 def small(seen: Seen) -> None:
@@ -289,7 +290,7 @@ CASES = [
         """
             import os, signal, time
             os.kill(os.getppid(), signal.SIGSTOP)
-            time.sleep(60)
+            time.sleep(600)
         """,
         TIME,
         probe=True,

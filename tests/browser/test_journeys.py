@@ -63,6 +63,12 @@ class Running:
     output: Path
     operator: str = ""  # the operator's password
 
+    @property
+    def deployment(self) -> str:
+        name = re.search(r'name = "(\w+)"', self.config.read_text())
+        assert name
+        return name[1]
+
 
 def start(folder: Path, backend: str, **sections: dict[str, Any]) -> Iterator[Running]:
     config = write_config(folder, spawner={"backend": backend}, grading={"backend": backend}, **sections)
@@ -119,7 +125,7 @@ class Visitor:
         self.page.fill("input[name=password]", academy.operator if login == "operator" else academy.password)
         self.page.press("input[name=password]", "Enter")
         self.page.wait_for_url(re.compile("/services/academy/"))
-        self.page.click(f".a-languages >> text={WORDS[language]['language']}")
+        self.press(f".a-languages >> text={WORDS[language]['language']}")
         self.page.wait_for_selector(f"html[lang={language}]")
 
     def shot(self, name: str) -> None:
@@ -272,10 +278,9 @@ def test_a_founder_shows_a_prototype_and_takes_it_back(browser: Any, in_containe
     founder.page.press("input[name=name]", "Enter")
     founder.page.wait_for_url(re.compile("/hub/spawn"))
     founder.open_lab("demo")
-    label = "label=academyhub.server=demo"
-    container = subprocess.run(
-        ["docker", "ps", "-q", "--filter", label], capture_output=True, text=True, check=True
-    ).stdout.split()[0]
+    labels = (f"label=academyhub.deployment={in_containers.deployment}", "label=academyhub.server=demo")
+    listed = ["docker", "ps", "-q", *(f"--filter={label}" for label in labels)]
+    [container] = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split()
     program = "mkdir -p /tmp/app && echo 'our prototype' >/tmp/app/index.html && exec python -m http.server 8501 -d /tmp/app"
     subprocess.run(["docker", "exec", "--detach", container, "sh", "-c", program], check=True)
     founder.home()

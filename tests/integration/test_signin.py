@@ -19,7 +19,7 @@ from tests.integration.trial import Trial
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-PROVIDER_SECONDS = 30
+PROVIDER_SECONDS = 90
 ACCOUNTS = {  # at the provider: subject -> what it calls the person; the roster knows them by that
     "s-1": "operator",
     "s-2": "teacher",
@@ -66,7 +66,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 @contextmanager

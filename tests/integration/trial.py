@@ -134,7 +134,9 @@ class Visitor:
 
     def __init__(self, url: str, login: str, password: str) -> None:
         self.login = login
-        self.http = httpx.Client(base_url=url, timeout=60, follow_redirects=True, headers={"Sec-Fetch-Mode": "navigate"})
+        short = httpx.Limits(keepalive_expiry=2)  # the proxy hangs up after 5 s, perhaps in the middle of the next request
+        headers = {"Sec-Fetch-Mode": "navigate"}
+        self.http = httpx.Client(base_url=url, timeout=60, follow_redirects=True, headers=headers, limits=short)
         self.http.get("/hub/login")
         reply = self.http.post("/hub/login", data={"username": login, "password": password, "_xsrf": self._xsrf})
         assert reply.status_code == 200, reply.text

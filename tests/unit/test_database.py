@@ -116,12 +116,12 @@ def test_a_reader_neither_waits_for_a_writer_nor_sees_half_of_it(db: Database, u
             session.add(Person(login="minji", name="김민지"))
             session.flush()
             written.set()
-            assert read.wait(10)
+            assert read.wait(60)
         database.close()
 
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write)
-        assert written.wait(10)
+        assert written.wait(60)
         try:
             with db.read() as session:
                 assert session.get(Person, "minji") is None

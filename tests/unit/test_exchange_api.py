@@ -194,7 +194,7 @@ def test_submit_gives_a_receipt_with_the_servers_author_and_time(academy: Academ
     receipt = answer.json()
     assert answer.status_code == 201
     assert (receipt["login"], receipt["sha256"], receipt["size"]) == ("alice", hashlib.sha256(data).hexdigest(), len(data))
-    assert abs(datetime.fromisoformat(receipt["received_at"]) - datetime.now(UTC)) < timedelta(seconds=10)
+    assert abs(datetime.fromisoformat(receipt["received_at"]) - datetime.now(UTC)) < timedelta(minutes=2)
     assert (receipt["late"], receipt["language"], receipt["feedback"], receipt["score"]) == (False, "en", False, None)
     assert Store(academy.settings).read(receipt["sha256"]) == data
     assert academy("alice", "GET", f"/submissions/{receipt['id']}/content").content == data
@@ -377,7 +377,7 @@ def test_feedback_and_score_are_seen_once_released(academy: Academy) -> None:
 
 def test_execute_waits_for_a_worker(academy: Academy) -> None:
     def worker() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             with academy.database.write() as session:
                 if job := session.scalar(select(Job).where(Job.state == "queued")):

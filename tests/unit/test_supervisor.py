@@ -115,13 +115,12 @@ class Box:
 
 @pytest.fixture
 def work(config: Callable[..., Settings]) -> Callable[..., _Run]:
-    limits = {"backend": "local", "cell_timeout": 1, "output_kb": 16}
+    limits = {"backend": "local", "cell_timeout": 60, "timeout": 120, "output_kb": 16}  # no test here waits for its end
+    settings = config(grading=limits, academy={"language": "en"})
 
-    def make(*cells: Any, timeout: float = 2) -> _Run:
+    def make(*cells: Any) -> _Run:
         sent = notebook(*cells)
-        return _Run(
-            config(grading=limits, academy={"language": "en"}), sent, split(sent, None), "en", timeout, 0, lambda _: None
-        )
+        return _Run(settings, sent, split(sent, None), "en", settings.grading.timeout, 0, lambda _: None)
 
     return make
 
