@@ -104,6 +104,11 @@ def ready(visitor: Visitor, server: str = "") -> None:
     visitor.page.wait_for_selector("#jp-main-dock-panel >> text=런처")
 
 
+def come_back(visitor: Visitor) -> None:
+    """To the tab: JupyterLab asks at once how their GPU is, which it else does now and then."""
+    visitor.page.evaluate("window.dispatchEvent(new Event('focus'))")
+
+
 def stop(visitor: Visitor, server: str = "") -> None:
     address = f"{visitor.academy.url}/hub/api/users/{visitor.login}/" + (f"servers/{server}" if server else "server")
     [xsrf] = [cookie["value"] for cookie in visitor.context.cookies() if (cookie["name"], cookie["path"]) == ("_xsrf", "/hub/")]
@@ -145,7 +150,7 @@ def test_three_people_and_two_gpus(browser: Any, academy: Running) -> None:
             lease.busy_at -= timedelta(hours=1)
     until(lambda: _ends(academy, "minji") == "idle")
     toast = minji.page.locator(".Toastify__toast", has_text="GPU가 한동안 쉬고 있어요")
-    minji.page.evaluate("window.dispatchEvent(new Event('focus'))")
+    come_back(minji)
     toast.wait_for()
     minji.shot("idle")
     with minji.context.expect_page() as opened:
@@ -222,7 +227,7 @@ def test_a_voucher_from_its_grant_to_zero(browser: Any, academy: Running) -> Non
     ask(founder, "GPU 샌드박스", "proto")
     ready(founder, "proto")
     _later(academy, minutes=50)  # of sixty that it lasts
-    founder.page.evaluate("window.dispatchEvent(new Event('focus'))")
+    come_back(founder)
     founder.page.locator(".Toastify__toast", has_text="바우처 KV-2026-1").wait_for()
     assert "시간 남음" in founder.page.inner_text(".academy-gpu")
     founder.shot("voucher-in-lab")
@@ -275,14 +280,16 @@ def test_a_lesson_moves_an_outsider_off_after_two_warnings(browser: Any, academy
 
     until(lambda: _leaves(academy))  # the keeper has told
     warnings = outsider.page.locator(".Toastify__toast", has_text="수업에 예약된 GPU예요")
-    warnings.first.wait_for(timeout=60_000)
+    come_back(outsider)
+    warnings.first.wait_for()
     outsider.shot("first-warning")
     with transaction(academy) as session:  # time passes
         booking = session.scalars(select(Booking)).one()
         for lease in session.scalars(select(Lease).where(Lease.ends_at.is_not(None))):
             lease.ends_at = now() + timedelta(minutes=4.5)
         booking.starts_at = now() + timedelta(minutes=4.5)
-    warnings.nth(1).wait_for(timeout=60_000)
+    come_back(outsider)
+    warnings.nth(1).wait_for()
     outsider.shot("second-warning")
     outsider.home()
     assert "저장" in outsider.page.inner_text(".note.warn")
