@@ -189,11 +189,11 @@ def numerical_gradient(function, weights, h=1e-4):
 
 print(slope_of_valley(1.0), numerical_gradient(lambda w: valley(w[0]), np.array([1.0])))
 
-# %% [markdown] id="task-gradient" lang="ko" reviewed="81a51c25982a"
+# %% [markdown] id="task-gradient" lang="ko" reviewed="da9c0a21b250"
 # ## 과제 2. 기울기 (보통)
 #
 # 변수가 여럿이면 변수마다 기울기가 하나씩 있어요. 이것을 모은 벡터가 **기울기 벡터**(gradient)예요. 한 행의 오차를
-# $e=x\cdot w-y$라고 하면, $e^2$을 $w_j$로 미분한 값은 $2\,e\,x_j$예요. 손실은 이것을 모든 행에서 평균한 것이니 기울기도 평균이에요.
+# $e=x\cdot w-y$라고 하면, $e^2$을 $w_j$로 미분한 값은 $2\,e\,x_j$예요. 손실은 $e^2$을 모든 행에서 평균한 것이니, 기울기는 이 미분값을 평균한 것이에요.
 #
 # `gradient(weights, table, target)`을 반복문 없이 완성하세요. 모양 `(d,)`를 돌려줘요. 종이에 `d=2, n=3`인 경우를 적어 보고, 어떤 행렬 곱이 그
 # 합을 한꺼번에 계산하는지 찾아보세요. 두 줄이면 충분해요. `numerical_gradient`는 검산에만 쓰고, 기울기는
@@ -203,8 +203,8 @@ print(slope_of_valley(1.0), numerical_gradient(lambda w: valley(w[0]), np.array(
 # ## Task 2. The gradient (medium)
 #
 # With several variables there is a slope for each; together they are the **gradient**. Let the error of a row be
-# $e=x\cdot w-y$; the derivative of $e^2$ with respect to $w_j$ is $2\,e\,x_j$. The loss is the mean of this over all rows, and
-# so is its gradient.
+# $e=x\cdot w-y$; the derivative of $e^2$ with respect to $w_j$ is $2\,e\,x_j$. The loss is the mean of $e^2$ over all rows, so its
+# gradient is the mean of these derivatives.
 #
 # Complete `gradient(weights, table, target)` without a loop; it returns shape `(d,)`. Write out the case `d=2, n=3` on paper
 # and look for the matrix product that computes all these sums at once. Two lines are enough. `numerical_gradient` is for
