@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
@@ -142,8 +143,7 @@ def nbgrader_config(settings: Settings, course: str) -> Config:
         SandboxExecute,
         ClearMetadataPreprocessor,
         LimitOutput,
-        SaveAutoGrades,
-        LatePenalties,
+        SaveGrades,
         CheckCellMetadata,
     ]
     config.ClearMetadataPreprocessor.preserve_cell_metadata_mask = ["nbgrader"]
@@ -405,15 +405,20 @@ class SafePages(HTMLExporter):
         return bleach.clean(html, _TAGS, _ATTRIBUTES, protocols={"http", "https", "mailto", "data"})
 
 
-class LatePenalties(NbGraderPreprocessor):
-    """In place of nbgrader's: the course's policy, the student's own due date."""
+_saving = threading.Lock()  # held while points are saved, and for good once the worker has closed stdin
+
+
+class SaveGrades(SaveAutoGrades):
+    """Saves the points, then the penalty by the course's late policy and the student's own due date."""
 
     def preprocess(self, nb: NotebookNode, resources: dict[str, Any]) -> tuple[NotebookNode, dict[str, Any]]:
         about = resources["nbgrader"]
-        with Gradebook(about["db_url"]) as book:
-            found = book.find_submission_notebook(about["notebook"], about["assignment"], about["student"])
-            found.late_submission_penalty = _run.get().late(float(found.score or 0), float(found.max_score or 0)) or None
-            book.db.commit()
+        with _saving:
+            nb, resources = super().preprocess(nb, resources)
+            with Gradebook(about["db_url"]) as book:
+                found = book.find_submission_notebook(about["notebook"], about["assignment"], about["student"])
+                found.late_submission_penalty = _run.get().late(float(found.score or 0), float(found.max_score or 0)) or None
+                book.db.commit()
         return nb, resources
 
 
@@ -443,13 +448,22 @@ def _convert(converter: type[Any], settings: Settings, course: str, unit: str, l
     logger.addHandler(errors)
     os.umask(0o002)
     try:
-        converter(coursedir=CourseDirectory(config=config), config=config).start()
+        with _alone(settings, course, unit, login):
+            converter(coursedir=CourseDirectory(config=config), config=config).start()
     except NbGraderException as error:
         if known := _run.get().error:
             raise known from error
         raise AcademyError("grading-failed", 500, reason=errors.reason or str(error)) from error
     finally:
         logger.removeHandler(errors)
+
+
+@contextlib.contextmanager
+def _alone(settings: Settings, course: str, unit: str, login: str) -> Iterator[None]:
+    """One process at a time works on a student's unit: one that has lost its job goes on until its worker notices."""
+    with open(settings.course_folder(course) / ".grading.lock", "a") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX, 1, zlib.crc32(f"{unit}/{login}".encode()))  # a byte each; it ends with the process
+        yield
 
 
 class _Errors(logging.Handler):
@@ -531,6 +545,7 @@ def main() -> None:
 def _read(requests: queue.Queue[bytes]) -> None:
     for line in sys.stdin.buffer:
         requests.put(line)
+    _saving.acquire()  # a run whose sandbox is closed now looks like one that was killed, and would get 0 points
     try:
         sandbox.close_all()
     finally:
