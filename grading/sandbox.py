@@ -358,7 +358,7 @@ def sweep(settings: Settings) -> int:
     client = docker.from_env()
     with contextlib.closing(client):
         labels = [f"academyhub.deployment={settings.academy.name}", "academyhub.kind=sandbox"]
-        for container in client.containers.list(all=True, filters={"label": labels}):
+        for container in client.containers.list(all=True, filters={"label": labels}, ignore_removed=True):
             host, _, pid = container.labels.get("academyhub.owner", "").rpartition(":")
             expired = time.time() > float(container.labels.get("academyhub.expires", "0"))
             if expired or (host == socket.gethostname() and not Path(f"/proc/{pid}").exists()):

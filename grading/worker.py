@@ -75,7 +75,8 @@ def main(settings: Settings) -> None:
 
 def alive(settings: Settings) -> bool:
     """Whether a worker of this deployment runs on this machine."""
-    with _lock_file(settings) as file:
+    with _lock_file(settings, "worker.asked") as turn, _lock_file(settings) as file:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # of two who ask at once, one would take the other for a worker
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -106,9 +107,9 @@ def work_off(settings: Settings, jobs: list[str], report: Callable[[int], None])
 
 
 @contextlib.contextmanager
-def _lock_file(settings: Settings) -> Iterator[TextIO]:
+def _lock_file(settings: Settings, name: str = "worker.lock") -> Iterator[TextIO]:
     settings.data.mkdir(parents=True, exist_ok=True)
-    with open(settings.data / "worker.lock", "a") as file:
+    with open(settings.data / name, "a") as file:
         yield file
 
 
@@ -236,6 +237,9 @@ class Worker:
 
     def claim(self) -> Job | None:
         """The next job: highest priority, then the newest submission; never two of one student's unit at once."""
+        with self.database.read() as session:  # a look costs little, and keeps nobody from writing
+            if session.scalar(select(Job.id).where(Job.state.in_(("queued", "running"))).limit(1)) is None:
+                return None
         with self.database.write() as session:
             if not self.database.sqlite:  # two claims at once could each take a job of the same student
                 session.execute(text("SELECT pg_advisory_xact_lock(hashtext('academy-jobs'))"))
