@@ -48,7 +48,7 @@ WORKER = """
 from academy.settings import load
 from grading import worker
 assert worker.CLAIM_SECONDS and worker.HEARTBEAT_SECONDS and worker.ATTEMPTS
-worker.CLAIM_SECONDS, worker.HEARTBEAT_SECONDS, worker.ATTEMPTS = 6.0, 1.5, 100
+worker.CLAIM_SECONDS, worker.HEARTBEAT_SECONDS, worker.ATTEMPTS = 10.0, 1.5, 100
 worker.main(load())
 """
 
@@ -223,15 +223,17 @@ def check_leftovers(group: Class, both: list[Hand]) -> None:
     import docker
     import psutil
 
+    config = str(group.config)
+    deadline = time.monotonic() + 60  # the grader of a worker that was killed ends by itself, after its sandboxes
+    while alive := [p.pid for p in psutil.process_iter() if _environment(p).get("ACADEMY_CONFIG") == config]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.2)
     sandbox.sweep(group.settings)
     client = docker.from_env()
     mine = {"label": f"academyhub.deployment={group.settings.academy.name}"}
-    containers = [box.name for box in client.containers.list(all=True, filters=mine)]
+    containers = [box["Names"] for box in client.api.containers(all=True, filters=mine)]
     client.close()
     assert containers == []
-    config = str(group.config)
-    alive = [process.pid for process in psutil.process_iter() if _environment(process).get("ACADEMY_CONFIG") == config]
-    assert alive == []
     course = group.settings.course_folder(COURSE)
     for folder in ("submitted", "autograded"):
         found = sorted(str(path.relative_to(course / folder)) for path in (course / folder).glob("*/*"))
