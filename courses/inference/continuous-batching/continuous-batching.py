@@ -313,7 +313,7 @@ for slots in sizes:
 found = {"two_is": f"{gain[2]:.1f}", "many_is": f"{gain[32]:.1f}"}
 print(hint("batch-guess", two=two_guess, many=many_guess, **found))
 
-# %% [markdown] id="batch-seen" lang="ko" reviewed="57d9bbaa9792"
+# %% [markdown] id="batch-seen" lang="ko" reviewed="b952c911b706"
 # 함께 처리하는 요청을 두 배로 늘려도 한 단계의 시간은 대개 두 배가 되지 않아요. 그래서 1초에 만드는 토큰이 늘어요. 하지만 늘어나는
 # 폭은 갈수록 줄고, 끝에 가서는 오히려 손해일 수도 있어요. 여러분의 출력은 어떤가요? 한 단계에는 몇 명이 앉아 있든 **똑같이 드는
 # 비용**(가중치를 읽고, 파이썬이 연산을 하나하나 시키는 비용)과 **한 명마다 더 드는 비용**이 있기 때문이에요. 앞의 것은 여럿이 나눠 내지만 뒤의 것은 나눌 수 없어요. 두 비용이 각각 얼마인지는 뒤에서 재요.
@@ -321,8 +321,8 @@ print(hint("batch-guess", two=two_guess, many=many_guess, **found))
 # 여기서는 자리가 늘 꽉 차 있었어요. 실제로는 요청마다 길이가 달라서, 가만히 두면 자리가 비어요. 이제 그 문제를 풀어요.
 
 # %% [markdown] id="batch-seen" lang="en"
-# Twice as many requests seldom make a step twice as long, so more tokens come out a second. But each doubling gains less than
-# the one before, and the last may even lose. What do your lines say? A step has a cost that is
+# Twice as many requests seldom make a step twice as long, so more tokens come out a second. But the doublings gain less and
+# less, and towards the end one may even lose. What do your lines say? A step has a cost that is
 # **the same for any number of requests** (reading the weights, and Python issuing one operation after another) and a cost **for
 # each request**. The first is shared; the second cannot be. Further down we measure both.
 #
@@ -874,7 +874,7 @@ reached = speedup(
 )
 gate("continuous-batching", reached, 3, hint("speed"))
 
-# %% [markdown] id="task-gpu" lang="ko" reviewed="2a169ced8c6e"
+# %% [markdown] id="task-gpu" lang="ko" reviewed="aa16c906ee05"
 # ## 과제 6. GPU에서 (GPU가 있는 아카데미만)
 #
 # GPU는 연산 속도가 훨씬 빨라서, 요청을 하나씩 처리하면 대부분의 힘을 놀려요. 여러분의 `serve`를 한 줄도 고치지 않고 GPU 위의 엔진에 그대로
@@ -886,7 +886,7 @@ gate("continuous-batching", reached, 3, hint("speed"))
 #
 # A GPU computes far faster, and serving one request at a time leaves most of it idle. Your `serve` goes onto an engine on the
 # GPU as it is. 32 slots must be **at least 6 times** faster than one at a time. Without a GPU this cell is left out; with one, the
-# figure is only reported until the gate was calibrated on the academy's GPUs.
+# figure is only reported until the gate has been calibrated on the academy's GPUs.
 
 # %% id="test-gpu" kind="test" points=2 gpu=true
 if gpu():
@@ -967,7 +967,7 @@ with when_solved():
 axes.set(xlabel=hint("plot-batch"), ylabel=hint("plot-tokens"))
 axes.set_xticks(sizes, [str(slots) for slots in sizes])
 axes.xaxis.set_minor_formatter("")
-axes.legend()
+axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.02), ncols=2)
 axes.grid(alpha=0.3)
 plt.show()
 columns = torch.tensor([[1 / measured[slots], slots / measured[slots]] for slots in sizes])
@@ -980,15 +980,15 @@ limits = [min(pair) for pair in zip(by_bandwidth, by_arithmetic)]
 for slots, rate, limit in zip(sizes, rates, limits):
     print(hint("achieved", slots=f"{slots:3}", percent=f"{100 * rate / limit:3.0f}"))
 
-# %% [markdown] id="limit-seen" lang="ko" reviewed="2bb67e2f531c"
+# %% [markdown] id="limit-seen" lang="ko" reviewed="a00f848939d8"
 # 그림을 왼쪽부터 읽어 보세요. 대역폭의 한계는 배치가 커질수록 올라가다가, 저마다 읽어야 하는 KV 캐시 때문에 휘어요. 그 위를 연산의 한계가
 # 눌러요. 우리가 잰 점들은 두 선보다 한참 아래에 있어요. 출력의 직선 맞춤이 까닭을 말해 줘요. 고정 비용 가운데 **가중치를 읽는 시간은
 # 일부일 뿐이고**, 나머지는 아주 작은 연산 수백 개를 파이썬이 하나하나 시키는 비용이에요. 모델이 수천 배 커지면 시키는 비용은 그대로인데
 # 읽고 계산하는 시간만 수천 배가 되니, 점들이 선에 다가가요.
 #
 # 그래도 이 직선 하나로 많은 것을 정할 수 있어요. 고정 비용을 $a$, 요청마다 드는 비용을 $b$라고 하면 배치 $B$의 이득은 $B(a+b)/(a+bB)$예요.
-# 아무리 키워도 $(a+b)/b$배를 넘지 못하고, $B=a/b$쯤에서 그 절반에 닿아요. 새 서버에서 배치를 정할 때 제일 먼저 재 볼 두 숫자예요. 네모
-# 점(`serve`)이 동그라미보다 낮은 것은 프리필을 한 건씩 하고, 먼저 끝난 자리가 비기 때문이에요.
+# 아무리 키워도 $(a+b)/b$배를 넘지 못하고, $B=a/b$쯤에서 그 절반에 닿아요. 새 서버에서 배치를 정할 때 제일 먼저 재 볼 두 숫자예요. 여럿을
+# 함께 처리할 때 네모 점(`serve`)이 동그라미보다 낮은 것은 프리필을 한 건씩 하고, 먼저 끝난 자리가 비기 때문이에요.
 
 # %% [markdown] id="limit-seen" lang="en"
 # Read the picture from the left. The limit of bandwidth rises with the batch and then bends, since each request has a KV cache of its
@@ -998,8 +998,8 @@ for slots, rate, limit in zip(sizes, rates, limits):
 #
 # This one line still decides a lot. With a fixed cost $a$ and a cost $b$ for each request, a batch of $B$ gains
 # $B(a+b)/(a+bB)$. It never exceeds $(a+b)/b$, and about half of that comes at $B=a/b$. Measure these two numbers first when you
-# choose the batch of a new server. The squares (`serve`) lie below the circles because prompts are computed one by one, and because
-# slots whose requests ended early stand empty.
+# choose the batch of a new server. With several requests at once the squares (`serve`) lie below the circles because prompts are
+# computed one by one, and because slots whose requests ended early stand empty.
 
 # %% [markdown] id="loses" lang="ko" reviewed="4b10a57c358a"
 # ## 연속 배칭이 소용없을 때
