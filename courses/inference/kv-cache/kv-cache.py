@@ -493,7 +493,7 @@ for start in range(0, 12, 3):
     assert_close(two, forward(exact, b)[:, start : start + 3], hint("forward-shared"))
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-generate" lang="ko" reviewed="0f0a95399116"
+# %% [markdown] id="task-generate" lang="ko" reviewed="7029fc0492e5"
 # ## 과제 4. 캐시로 생성하기 (보통)
 #
 # `generate(model, prompt, n)`을 완성하세요. 매번 로짓이 가장 큰 토큰을 고르는 탐욕 생성이에요.
@@ -512,7 +512,7 @@ for start in range(0, 12, 3):
 # - `prompt`: shape `(b, p)`. It goes into the cache **all at once**; this phase is called prefill.
 # - From then on, the model gets **only the one token** just chosen; this phase is called decode.
 # - Returns: the new tokens, shape `(b, n)`; the same as `generate_without_cache` gives. `n` is at least 1.
-# - The model processes exactly `p + n - 1` tokens of each sentence, in `n` calls. Why need the last token not go in?
+# - The model processes exactly `p + n - 1` tokens of each sentence, in `n` calls. Why does the last one never have to go in?
 # - Make the cache on the device of `prompt`.
 
 # %% id="generate" kind="solution"
@@ -636,7 +636,7 @@ reached = speedup(
 )
 gate("generate", reached, 3, hint("speed"))
 
-# %% [markdown] id="device" lang="ko" reviewed="818e3a5540cd"
+# %% [markdown] id="device" lang="ko" reviewed="a4b8fa9e0bdc"
 # ### 어느 장치에서나 (1점)
 #
 # 서비스는 GPU에서 돌아요. 같은 코드가 GPU에서 돌지 않는 가장 흔한 까닭은 **텐서 하나를 CPU에 만든 것**이에요. 마스크나 캐시를 만들 때 장치를
@@ -652,7 +652,7 @@ gate("generate", reached, 3, hint("speed"))
 # A service runs on GPUs. The usual reason why code does not run there is **one tensor made on the CPU**: a mask or a cache for
 # which no device was given. That can be caught without a GPU. PyTorch's device `meta` makes tensors that **have a shape and no
 # values**. Mixing in a tensor of another device is an error there, and so is taking a value out as a Python number (`.item()`,
-# a comparison in an `if`): on a GPU that would mean waiting, each time, for the computation to end, so it is well to know.
+# a comparison in an `if`): on a GPU that would mean waiting, each time, for the computation to end: the sooner you know, the better.
 #
 # `on(model, device)` below moves a model's weights to another device. If your `generate` runs to its end on `meta`, you pass.
 
