@@ -229,7 +229,7 @@ print(stored.item(), (127 * (stored.float() - scale).abs() / scale).item())
 # behind their back, and its error comes on top, most of all for large values. Decide on the scale that will be stored **first**
 # and divide by that one, and this error is gone.
 
-# %% [markdown] id="task-int8" lang="ko" reviewed="34ae1d6c11fd"
+# %% [markdown] id="task-int8" lang="ko" reviewed="f9b3b86ba285"
 # ## 과제 2. 행마다 8비트로 (보통)
 #
 # `quantise_int8(weight)`를 완성하세요. 행(출력 채널)마다 스케일을 하나씩 두는 대칭 양자화예요.
@@ -251,7 +251,7 @@ print(stored.item(), (127 * (stored.float() - scale).abs() / scale).item())
 #   `(out,)` and type `torch.bfloat16`
 # - For every number, `codes × scales` differs from `weight` by at most **half the scale that you return**. Nor may a scale be
 #   larger than it need be: stay within 1% of the row's largest magnitude / 127.
-# - Some row may be all zeros. It comes back as exactly 0, and there is no NaN.
+# - A row may be all zeros. It comes back as exactly 0, and there is no NaN.
 
 # %% id="quantise-int8" kind="solution"
 def quantise_int8(weight):
@@ -575,14 +575,14 @@ with when_solved():
         error = (function(x, codes, scales) - x @ weight.T).norm() / (x @ weight.T).norm()
         print(hint(label, ratio=f"{ratio:5.2f}", error=f"{100 * error:.1f}"))
 
-# %% [markdown] id="trap-seen" lang="ko" reviewed="245b13d2a8be"
+# %% [markdown] id="trap-seen" lang="ko" reviewed="27be604fa0ea"
 # 첫째 줄만 float32보다 빨라요. 곱할 때마다 되돌리면 8비트를 **읽고**, 그 네 배인 float32를 **쓰고**, 다시 **읽어요.** 바이트를 줄이려다
-# 오히려 아홉 배를 옮긴 셈이에요(1 + 4 + 4). 게다가 자료형을 바꾸는 계산까지 해요. 둘째 줄은 같은 커널인데 `x`가 float32라서 빠른 길로 가지 못했어요.
+# 오히려 적어도 아홉 배를 옮긴 셈이에요(1 + 4 + 4). 게다가 자료형을 바꾸는 계산까지 해요. 둘째 줄은 같은 커널인데 `x`가 float32라서 빠른 길로 가지 못했어요.
 # 저장 형식, 커널, `x`의 자료형이 **모두** 맞아야 빨라져요. 그러니 양자화했다는 말만 믿지 말고 꼭 재 보세요.
 
 # %% [markdown] id="trap-seen" lang="en"
 # Only the first line beats float32. Dequantising at every call **reads** 8 bits, **writes** four times as much float32, and
-# **reads** that again: to save bytes, it moves nine for each weight (1 + 4 + 4), and converts types on top. The second line is the same
+# **reads** that again: to save bytes, it moves at least nine for each weight (1 + 4 + 4), and converts types on top. The second line is the same
 # kernel, but its `x` is float32, for which it has no fast path. Storage, kernel and type of `x` must **all** fit. So never
 # trust the word "quantised": measure.
 
@@ -967,7 +967,7 @@ with when_solved():
 # core's arithmetic cannot keep up. A line a little above 100% only shows that the bandwidth, too, is measured and wobbles. And on a
 # GPU? The part at the end of this unit prints the same percentage there.
 
-# %% [markdown] id="task-quality" lang="ko" reviewed="0680af4a0089"
+# %% [markdown] id="task-quality" lang="ko" reviewed="0a2e008b2409"
 # ## 과제 6. 진짜 모델은 얼마나 나빠질까 (보통)
 #
 # 빠르기만 하고 답이 엉망이면 쓸 수 없어요. 파이썬 문서로 학습한 `academy_lm`을 양자화해서, 학습에 쓰지 않은 글에서 손실이 얼마나 늘어나는지
@@ -992,7 +992,7 @@ with when_solved():
 #
 # Complete `quantised_lm(bits, group)`:
 #
-# - Load a new model with `academy_lm.load()`, replace every matrix in its lists `qkv`, `out`, `up` and `down`, and its `head`, by
+# - Load a new model with `academy_lm.load()`, replace every matrix in its lists `qkv`, `out`, `up` and `down`, and its `head`, with
 #   `Quantised` objects, and return that model. For `bits` 8, use the functions of tasks 2 and 3; for 4, those of task 5. `group`
 #   matters in 4 bits only.
 # - `Quantised(linear, parts)` is given below. When the model wants `x @ weight`, it calls `linear(x, *parts)` instead.
@@ -1083,7 +1083,7 @@ again = eight.forward(texts[:1, :1])
 assert (again - expected[:1, :1]).norm() <= 0.03 * expected[:1, :1].norm(), hint("lm-logits")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="quality" lang="ko" reviewed="4804bef2081c"
+# %% [markdown] id="quality" lang="ko" reviewed="a89d57f00ad4"
 # ### 바이트와 손실을 함께 보기
 #
 # 그룹이 작을수록 스케일이 촘촘해서 손실은 줄고 바이트는 늘어요. 손실이 `d`만큼 늘면 퍼플렉서티는 `exp(d)`배가 돼요. 표 아래의 세 줄은 세
@@ -1092,8 +1092,8 @@ assert (again - expected[:1, :1]).norm() <= 0.03 * expected[:1, :1].norm(), hint
 # %% [markdown] id="quality" lang="en"
 # ### Bytes and loss together
 #
-# Smaller groups have more scales: less loss, more bytes. When the loss grows by `d`, the perplexity is `exp(d)` times as large. The lines
-# at the end are what the models write after the same beginning.
+# Smaller groups have more scales: less loss, more bytes. When the loss grows by `d`, the perplexity is `exp(d)` times as large. The three
+# lines below the table are what three of the models write after the same beginning.
 
 # %% id="quality-code" kind="demo"
 def continue_text(lm, beginning, count=60):
@@ -1239,7 +1239,7 @@ with when_solved():
         won = won_per_million(1 / seconds_of["dequantised"])
         print(hint("price-dequantised", won=f"{won:6,.0f}"))
 
-# %% [markdown] id="gpu" lang="ko" reviewed="cc96ba315b08"
+# %% [markdown] id="gpu" lang="ko" reviewed="45b9cb12ca34"
 # ## GPU에서 (GPU가 있는 곳에서만)
 #
 # GPU가 있으면 같은 함수를 GPU 텐서로 불러서 bfloat16 가중치와 견주어요. 폭 8192인 행렬 세 개에 벡터를 하나씩 열여섯 번 지나가게 해요. 목표는
@@ -1250,7 +1250,7 @@ with when_solved():
 # ## On a GPU (only where there is one)
 #
 # Where there is a GPU, the same functions are called with tensors on it and compared with weights in bfloat16: three matrices of
-# width 8192, passed by sixteen vectors one at a time. The aims are 1.2 times in 8 bits and 1.4 times in 4 bits. They have not
+# width 8192, through which sixteen vectors pass one at a time. The aims are 1.2 times in 8 bits and 1.4 times in 4 bits. They have not
 # been calibrated on a GPU yet; until they are, the figures are **reported only**. Without a GPU this part is left out. If
 # your functions follow the `device` of their tensors, there is nothing to change.
 
