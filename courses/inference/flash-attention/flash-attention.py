@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="c3f9326482b0"
+# %% [markdown] id="title" lang="ko" reviewed="8c973b0fc4a7"
 # # 4.3 플래시어텐션
 #
 # **이 단원을 마치면** 소프트맥스를 한 번만 훑어서 계산하고, 그것으로 점수 행렬을 통째로 만들지 않는 어텐션을 짤 수 있어요. 메모리를 오간
@@ -28,8 +28,8 @@
 # **Why it matters.** A service that takes a whole contract or a code repository has prompts of tens of thousands of tokens. Plain
 # attention needs memory that grows with the **square** of their number: twice the length, four times the memory. At 32,768 tokens
 # the scores of one head alone are 2 GiB in 16 bits; with 32 heads a single layer needs 64 GiB. FlashAttention gives **the same
-# answer** and never makes that matrix. Much of what services can do with long documents today,
-# they owe to it.
+# answer** and never makes that matrix. It is a large part of why there are services today that
+# read long documents whole.
 #
 # **Time** 8 hours · **Before you start** attention and the transformer block; shapes and indexing of PyTorch tensors. Unit 4.1
 # helps.
@@ -339,7 +339,7 @@ print((row - row.max()).exp().sum().item())
 # $\sum_j e^{s_j - \text{largest}}\, v_j$? Yes: whenever the base changes, the numerator is multiplied by the same number. So
 # attention's output needs not a single score to be remembered.
 
-# %% [markdown] id="task-online" lang="ko" reviewed="155948a71f71"
+# %% [markdown] id="task-online" lang="ko" reviewed="24f3ed69a1b6"
 # ## 과제 2. 온라인 소프트맥스 (보통)
 #
 # 질의 `n`개의 상태를 텐서 세 개의 튜플 `(largest, total, mixed)`로 나타내요.
@@ -372,7 +372,7 @@ print((row - row.max()).exp().sum().item())
 # - `finish(state)`: returns `(output, lse)`; `output`, shape `(…, n, size)`, is attention's output, and `lse`, shape `(…, n, 1)`, is
 #   $\log \sum_j e^{s_j}$ of the scores so far. You will want `lse` in task 5.
 #
-# Take care: the scores of hidden keys come as `-inf`. A **whole** tile may be hidden, also from a query that has seen nothing
+# Take care: the scores of hidden keys come as `-inf`. A **whole** tile may be hidden, even from a query that has seen nothing
 # yet. What is `-inf - (-inf)`? For a query that never sees anything, `output` is 0 and `lse` is `-inf`.
 
 # %% id="empty-state" kind="locked"
@@ -798,7 +798,7 @@ reached = speedup(
 )
 gate("flash_attention", reached, 1.75, hint("speed"), floor_seconds=bare / 3)
 
-# %% [markdown] id="limit" lang="ko" reviewed="5539abb4a987"
+# %% [markdown] id="limit" lang="ko" reviewed="457ffd460c04"
 # ## 물리적인 한계와 비교하기
 #
 # 어텐션이 아무리 빨라도 두 가지보다 빠를 수는 없어요. 입력을 읽고 출력을 쓰는 시간, 그리고 보이는 쌍마다 두 행렬곱의 연산을 하는 시간이에요.
@@ -818,7 +818,7 @@ gate("flash_attention", reached, 1.75, hint("speed"), floor_seconds=bare / 3)
 # $$\text{limit} = \max\left(\frac{\text{bytes in and out}}{\text{bandwidth}},\ \frac{\text{operations of products}}{\text{speed of products}}\right)$$
 #
 # Both speeds were measured on this machine. The one `exp` for each visible pair is not part of the limit, since its speed depends
-# on how precisely it is computed; we print apart how long it takes, next to the products. PyTorch's own attention (SDPA) is
+# on how precisely it is computed; we print separately how long it takes, in percent of the products. PyTorch's own attention (SDPA) is
 # drawn too: a FlashAttention in C++.
 
 # %% id="plot" kind="demo"
@@ -918,7 +918,7 @@ with when_solved():
         found = speedup(flash_attention, attention, shorter(n, m), agree, rounds=3)
         print(f"n = {n:4}  m = {m:4}  {found}")
 
-# %% [markdown] id="split" lang="ko" reviewed="f739d89a35d9"
+# %% [markdown] id="split" lang="ko" reviewed="d331312f4da2"
 # ## 디코드를 나누어 맡기기: split-KV
 #
 # 큰 GPU에는 멀티프로세서(SM)라는 연산 장치가 백 개 안팎 들어 있고, 타일 어텐션은 **질의 묶음 하나를 장치 하나에** 맡겨요. 프리필에서는 묶음이 넉넉해요. 그런데 디코드에서는
@@ -938,8 +938,8 @@ with when_solved():
 # groups in plenty. Decode has a single query, so there are only batch × heads pieces of work: one conversation with 8 heads keeps
 # 8 multiprocessors busy while the others idle, even with a context of 100,000 tokens.
 #
-# So **split the keys and values** into pieces, hand them to many, and merge the results afterwards. That is called
-# Flash-Decoding. Each sees only its piece and gives `(output, lse)`, as `attend_piece` below does. The outputs were divided within
+# So **split the keys and values** into pieces, hand them to several multiprocessors, and merge the results afterwards. That is
+# called Flash-Decoding. Each sees only its piece and gives `(output, lse)`, as `attend_piece` below does. The outputs were divided within
 # their pieces, so they can be neither added nor averaged as they are. What is the weight of a piece? Its denominator, $e^{\text{lse}}$.
 #
 # The same formula serves **shared prefixes** (reading a common system prompt once for many users) and **ring attention** (a context
@@ -1071,7 +1071,7 @@ with when_solved():
     read = 2 * k.numel() * 4 / bandwidth
     print(hint("decode-limit", ms=f"{1e3 * read:.1f}"))
 
-# %% [markdown] id="real" lang="ko" reviewed="ef2232c2ddde"
+# %% [markdown] id="real" lang="ko" reviewed="7937aab8de53"
 # ## 진짜 모델에 끼워 넣기
 #
 # 빨라졌어도 모델의 답이 달라지면 소용없어요. 이 과목에서 함께 쓰는, 파이썬 문서로 훈련한 작은 모델 `academy_lm`에서 어텐션만 여러분의 것으로
@@ -1081,7 +1081,7 @@ with when_solved():
 # ## Into a real model
 #
 # Speed is of no use if the model's answers change. Take `academy_lm`, the small model of this course that was trained on Python's
-# documentation, and replace only its attention by yours. How far apart are the logits, and at how many places is the next
+# documentation, and replace only its attention with yours. How far apart are the logits, and at how many places is the next
 # character the same?
 
 # %% id="real-code" kind="demo"
@@ -1284,20 +1284,23 @@ with when_solved():
             won = prompt_won(seconds * 32 * 32 / 2, n, won_per_hour)
             print(f"  n = {n:5,}  " + hint("price", won=f"{won:10,.0f}"))
 
-# %% [markdown] id="money-read" lang="ko" reviewed="37d3b7a7e382"
-# 길이가 두 배면 **토큰 하나의 값이** 두 배 가까이 돼요. 어텐션 시간이 제곱으로 느니까요. 가중치를 곱하는 값은 길이와 상관없이 토큰마다
+# %% [markdown] id="money-read" lang="ko" reviewed="ba41af268193"
+# 길이가 두 배면 **토큰 하나의 값이** 두 배 가까이 돼요. 어텐션 시간이 제곱으로 느니까요. 평범한 어텐션이 그보다 훨씬 크게 뛰는 곳이 있다면,
+# 그 길이부터는 점수 행렬이 캐시에서 넘치는 데다 단계마다 운영체제에서 새 메모리를 받아 와야 하기 때문일 거예요. 가중치를 곱하는 값은 길이와 상관없이 토큰마다
 # 같아요. 층 하나에서 토큰 하나가 하는 연산은, 폭이 $w$일 때 가중치 쪽이 약 $24w^2$, 뒤를 가린 어텐션 쪽이 평균 약 $2nw$예요. 둘이 같아지는
 # 길이는 $n = 12w$예요. 폭 4,096이면 약 49,000토큰이에요. 이보다 짧은 프롬프트만 받는 서비스라면 어텐션을 아무리 갈고닦아도 원가는 절반도
 # 줄지 않아요. 1.6 단원에서 배운 암달의 법칙이에요.
 
 # %% [markdown] id="money-read" lang="en"
-# At twice the length **one token** costs nearly twice as much, since attention's time grows with the square. The price of the
+# At twice the length **one token** costs nearly twice as much, since attention's time grows with the square. Where plain attention
+# jumps by far more than that, its matrix of scores has probably outgrown the caches, and each step must get fresh memory from the
+# operating system. The price of the
 # weights is the same for each token, whatever the length. In one layer of width $w$, a token takes about $24w^2$ operations for the
 # weights and, with later tokens hidden, on average about $2nw$ for attention. They are equal at $n = 12w$: some 49,000 tokens at a
 # width of 4,096. A service with shorter prompts cannot halve its cost by attention alone, however well it is done. That is
 # Amdahl's law, from unit 1.6.
 
-# %% [markdown] id="question" lang="ko" reviewed="999a1bacb18e"
+# %% [markdown] id="question" lang="ko" reviewed="7d8ffca86eec"
 # ## 생각을 글로 (손으로 채점, 4점)
 #
 # 여러분의 회사가 두 가지 서비스를 준비해요. (가) 8만 토큰짜리 계약서를 통째로 읽고 한 문단으로 요약하는 서비스, (나) 500토큰짜리 질문에
@@ -1314,7 +1317,7 @@ with when_solved():
 # Your company prepares two services: (a) one reads a whole contract of 80,000 tokens and sums it up in a paragraph; (b) a chatbot
 # answers questions of 500 tokens in 500 tokens. The model has width 4,096 and heads of size 128. Using **what you measured above
 # and the functions of task 1**, answer in 6 to 10 sentences: (1) what does FlashAttention save in each of the two, and how much?
-# Tell time and memory apart. (2) With `block` 128 instead of 64, how do the bytes of (a) change, and what keeps you from making it
+# Treat time and memory separately. (2) With `block` 128 instead of 64, how do the bytes of (a) change, and what keeps you from making it
 # larger still? (3) If decode is slow in (b), what would you try first, and why?
 #
 # *Rubric*: explains the difference of the two services with figures (1 point); says correctly that time stays quadratic and
