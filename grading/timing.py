@@ -37,6 +37,10 @@ _TEXTS = {
         "ko": "결과가 숫자나 배열이 아니라 다른 객체예요. 계산을 끝낸 값을 돌려주세요.",
         "en": "The result is an object of its own kind; return finished numbers or arrays.",
     },
+    "reached": {
+        "ko": "성능 기준 {name}: {ratio:.2f}배가 나왔어요. 기준은 {wanted:g}배 이상이에요.",
+        "en": "gate {name}: {ratio:.2f}x, at least {wanted:g}x",
+    },
     "gate": {
         "ko": "{ratio:.1f}배가 나왔어요. {wanted:g}배 이상이어야 해요.",
         "en": "It reached {ratio:.1f}x; at least {wanted:g}x is wanted.",
@@ -197,7 +201,7 @@ def gate(name: str, reached: Speedup, at_least: float, text: str = "", floor_sec
     impossible = reached.fast_seconds < floor_seconds
     passed = reached.ratio >= at_least and not impossible
     graded = not reached.gpu or name in checks.calibrated()
-    print(f"gate {name}: {reached.ratio:.2f}x, at least {at_least:g}x")
+    print(_text("reached", name=name, ratio=reached.ratio, wanted=at_least))
     if checks.service is not None:  # it draws the figure that it records
         figure = {"name": name, "ratio": reached.ratio, "low": low, "high": high, "at_least": at_least, "passed": passed}
         checks.service({"gate": {**figure, "impossible": impossible}})
