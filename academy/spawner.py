@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from subprocess import DEVNULL, STDOUT
+from subprocess import DEVNULL, STDOUT, TimeoutExpired
 from typing import Any, ClassVar
 
 import docker
@@ -23,7 +23,7 @@ from dockerspawner import DockerSpawner
 from jupyterhub import orm
 from jupyterhub.roles import grant_role
 from jupyterhub.spawner import LocalProcessSpawner, Spawner, SpawnException
-from jupyterhub.utils import maybe_future
+from jupyterhub.utils import maybe_future, utcnow
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError, HTTPRequest
 
 from academy import images, network, profiles, storage
@@ -44,6 +44,8 @@ POLL = 0.05  # seconds between two looks whether the server answers
 INSPECT = 0.5  # seconds between two looks whether it is still alive
 TELL = 0.5  # seconds until a refusal, so that the person's page listens by then
 STOP_GRACE = 5  # seconds from SIGTERM to SIGKILL
+KILLED = 137  # the exit code of a container that SIGKILL ended
+TOLD_WHY = 2  # seconds that Docker may take to say that it was for its memory
 
 STEPS = {
     "profile": (5, Text(ko="서버 종류를 확인하고 있어요.", en="Checking the kind of server.")),
@@ -88,6 +90,7 @@ class _Server(Spawner):
     _usable: dict[str, Profile]
     _steps: tuple[dict[str, Any], ...] = ()
     _ready = False
+    _clearing: asyncio.Task[str] | None = None  # a start that clears away what it began
     _callbacks: list[Any]
     user_options: dict[str, Any]
 
@@ -185,6 +188,7 @@ class _Server(Spawner):
 
     async def run_pre_spawn_hook(self) -> None:
         """What may take long and is no fault of the server's: its time does not run yet."""
+        await self._cleared()
         await maybe_future(super().run_pre_spawn_hook())
         self._steps, self._refused = (), None
         self.step("profile")
@@ -194,6 +198,8 @@ class _Server(Spawner):
                 await self._wait_for_gpu()
         except SpawnFailed as error:
             self._refused = error  # `start` raises it: of one that is raised here the hub keeps no trace for the person
+        # the hub counts from before the wait in the line; the longest run and idleness count from here
+        self.orm_spawner.started = self.orm_spawner.last_activity = utcnow(with_tz=False)
 
     async def _wait_for_gpu(self) -> None:
         """Stand in the line until the pool gives one. Whoever stops the start leaves it; a hub that ends does not."""
@@ -256,7 +262,9 @@ class _Server(Spawner):
         env["ACADEMY_LANGUAGE"] = self.language
         env["OMP_NUM_THREADS"] = str(max(1, int(self.profile.cpus)))
         env["NVIDIA_VISIBLE_DEVICES"] = self.gpu or "void"
-        if self.kind != "sandbox":
+        if self.kind == "sandbox":  # a Gradio that is shown does not see from where
+            env["GRADIO_ROOT_PATH"] = f"{env['JUPYTERHUB_SERVICE_PREFIX']}proxy/7860"
+        else:
             env["ACADEMY_API_URL"] = f"{network.pages_url(self.academy)}/api/v1"
         if self.kind == "grading":
             env["ACADEMY_COURSE"] = self.course
@@ -296,13 +304,26 @@ class _Server(Spawner):
     async def start(self) -> str:
         """Start the server and return its URL once it answers.
 
+        One that is cancelled ends at once, for the hub gives it a second and then fails to stop the server; what was begun is
+        cleared away after that, and ``poll`` waits for it.
+
         Raises:
             SpawnFailed: it did not start; what was begun is cleared away.
         """
-        self._ready = False
+        self._ready, self._clearing = False, None
         if self._refused is not None:
             await asyncio.sleep(TELL)  # whoever asks for progress while the hub clears a start away would read "not starting"
             raise self._refused
+        starting = asyncio.create_task(self._start())
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            if self._clearing is None:
+                self._clearing = starting
+                starting.cancel()
+            raise
+
+    async def _start(self) -> str:
         limit = self.academy.spawner.start_timeout
         try:
             async with asyncio.timeout(limit):
@@ -313,12 +334,18 @@ class _Server(Spawner):
             raise self.failure("spawn-timeout", 504, seconds=f"{limit:g}", log=await self.last_words()) from error
         finally:
             if not self._ready:
+                self._clearing = asyncio.current_task()
                 await asyncio.shield(self.discard())
                 await asyncio.shield(self._give_back("failed"))
         if self.lease:
             await self.line.started(self.lease, self.running_as)
         self.step("ready")
         return url
+
+    async def _cleared(self) -> None:
+        """Wait until nothing is left of a start that came to nothing."""
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])
 
     async def launch(self) -> str:
         """Begin the server and return its URL; it need not answer yet."""
@@ -381,6 +408,7 @@ class _Server(Spawner):
         return (datetime.now(UTC) - started.replace(tzinfo=UTC)).total_seconds() > profile.hours * 3600
 
     async def poll(self) -> Any:  # the hub demands both of every subclass of its own
+        await self._cleared()
         return await super().poll()
 
     async def stop(self, now: bool = False) -> None:
@@ -393,6 +421,8 @@ class _Server(Spawner):
 
     async def poll_and_notify(self) -> Any:
         """The hub's regular look at a running server; ends one that is overdue the way the hub ends one that died."""
+        if not self._callbacks:  # the hub still tells the proxy of it: polling that ended now would never begin again
+            return await self.poll()
         if not self.overdue():
             return await super().poll_and_notify()
         self.log.info("%s has run for %g hours, the most of its profile: stopping it", self._log_name, self.profile.hours)
@@ -552,13 +582,21 @@ class AcademySpawner(_Server, DockerSpawner):
         return await self.poll() is None
 
     async def obituary(self) -> SpawnFailed:
-        found = await self.get_object()
-        state, words = (found or {}).get("State", {}), await self.last_words()
+        words, until = await self.last_words(), time.monotonic() + TOLD_WHY
+        state = await self._state()
+        while state.get("ExitCode") == KILLED and not state.get("OOMKilled") and time.monotonic() < until:
+            await asyncio.sleep(POLL)
+            state = await self._state()
         if state.get("OOMKilled"):
             return self.failure("spawn-memory", megabytes=self.profile.memory_mb)
         if "No space left on device" in words or "Disk quota exceeded" in words:
             return self.failure("spawn-home-full", log=words)
         return self.failure("spawn-exited", code=state.get("ExitCode", "?"), log=words)
+
+    async def _state(self) -> dict[str, Any]:
+        """What Docker says of the container; empty where there is none."""
+        found: dict[str, Any] = await self.get_object() or {}
+        return found.get("State", {})
 
     async def last_words(self) -> str:
         try:
@@ -591,6 +629,7 @@ class AcademySpawner(_Server, DockerSpawner):
 
     async def poll(self) -> Any:
         """None while the container runs; one that ended by itself is removed. An engine that is silent ends nothing."""
+        await self._cleared()
         if not self.object_id:
             return 0
         try:
@@ -709,9 +748,14 @@ class LocalSpawner(_Server, LocalProcessSpawner):
         return self.log_file.read_text(encoding="utf-8", errors="replace")[-2000:] if self.log_file.exists() else ""
 
     async def discard(self) -> None:
-        if self.pid:
-            await LocalProcessSpawner.stop(self, now=True)
-        self.clear_state()
+        if self.proc is not None:  # not with the hub's own stop, which would ask `poll`
+            self.proc.terminate()
+            try:
+                await asyncio.to_thread(self.proc.wait, STOP_GRACE)
+            except TimeoutExpired:
+                self.proc.kill()
+                await asyncio.to_thread(self.proc.wait)
+        self.pid = 0
 
 
 def team_folder(team: Team) -> str:

@@ -57,11 +57,23 @@ def engine() -> Iterator[Any]:
     client.close()
 
 
+def until(check: Callable[[], Any], seconds: float = 90) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return found
+
+
 class Wire:
-    """A socket between the hub and the Docker Engine that can be cut."""
+    """A socket between the hub and the Docker Engine that can be cut, and keeps back orders to stop or remove a container."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.cut = path, False
+        self.kept = b"/stop?t="  # which orders
+        self.stops: list[bytes] = []  # what came
+        self.go = threading.Event()  # they pass
+        self.go.set()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(str(path))
         self.listener.listen(64)
@@ -81,6 +93,9 @@ class Wire:
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         try:
             while not self.cut and (data := source.recv(65536)):
+                if self.kept in data[:200]:
+                    self.stops.append(data)
+                    self.go.wait()
                 target.sendall(data)
         except OSError:
             pass
@@ -106,12 +121,11 @@ def hub(engine: Any, wire: Wire, images: None, tmp_path_factory: pytest.TempPath
     for name, command in BEHAVIOURS.items():
         build(engine, f"academyhub-test-{name}:1", command)
         profiles[name] = {"title": text(name), "memory_mb": 256, "image": f"academyhub-test-{name}:1"}
-    profiles["short"] = {**profiles["answers"], "hours": 3 / 3600}
+    profiles["short"] = {**profiles["answers"], "hours": 10 / 3600}  # counted from its start, which may take seconds
     profiles["no-image"] = {"title": text("none"), "image": "academyhub-test-missing:1"}
     profiles["gpu"] = {**profiles["answers"], "gpu": "whole"}
     profiles["grading"] = {**profiles["answers"], "kind": "grading"}
     profiles["sandbox"] = {**profiles["answers"], "kind": "sandbox", "roles": ["founder"]}
-    patch = pytest.MonkeyPatch()
     config = write_config(
         folder,
         profiles=profiles,
@@ -119,13 +133,13 @@ def hub(engine: Any, wire: Wire, images: None, tmp_path_factory: pytest.TempPath
         spawner={"backend": "docker", "start_timeout": 90.0},
         gpus={"devices": [{"uuid": GPU}]},
     )
-    patch.setenv("ACADEMY_CONFIG", str(config))
-    patch.setenv("DOCKER_HOST", f"unix://{wire.path}")
-    patch.setenv("NO_PROXY", "*")
-    running = Hub(settings_module.load(), "--AcademySpawner.poll_interval=1")
-    yield running
-    running.stop()
-    patch.undo()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACADEMY_CONFIG", str(config))
+        patch.setenv("DOCKER_HOST", f"unix://{wire.path}")
+        patch.setenv("NO_PROXY", "*")
+        running = Hub(settings_module.load(), "--AcademySpawner.poll_interval=1")
+        yield running
+        running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +157,7 @@ def people(hub: Hub) -> Callable[[str], Visitor]:
 def container(engine: Any, hub: Hub, user: str, server: str = "") -> Any:
     name = hub.settings.academy.name
     marks = [f"academyhub.deployment={name}", f"academyhub.user={user}", f"academyhub.server={server}"]
-    found = engine.containers.list(all=True, filters={"label": marks})
+    found = engine.containers.list(all=True, filters={"label": marks}, ignore_removed=True)
     return found[0] if found else None
 
 
@@ -161,7 +175,7 @@ def reaches(box: Any, host: str, port: int) -> bool:
 
 
 def scopes(hub: Hub, token: str) -> set[str]:
-    reply = httpx.get(f"{hub.url}/hub/api/user", headers={"Authorization": f"token {token}"})
+    reply = httpx.get(f"{hub.url}/hub/api/user", headers={"Authorization": f"token {token}"}, timeout=60)
     assert reply.status_code == 200, reply.text
     return set(reply.json()["scopes"])
 
@@ -180,15 +194,16 @@ class TestContainers:
         assert env["ACADEMY_API_URL"] == f"{network.pages_url(hub.settings)}/api/v1"
         assert env["NVIDIA_VISIBLE_DEVICES"] == "void"
         assert box.labels["academyhub.profile"] == "cpu"
-        assert httpx.get(f"http://{address(box)}:8888{env['JUPYTERHUB_SERVICE_PREFIX']}api").json()["version"]
+        url = f"http://{address(box)}:8888{env['JUPYTERHUB_SERVICE_PREFIX']}api"
+        assert httpx.get(url, timeout=60).json()["version"]
 
         # a crash of the hub and a new start leave it running, known, and reachable
         hub.kill()
         hub.restart()
         student.http.cookies.clear()
         again = hub.login("홍길동")
+        until(lambda: again.servers()[""]["ready"])
         server = again.servers()[""]
-        assert server["ready"]
         assert server["user_options"] == {"profile": "cpu"}
         box.reload()
         assert box.status == "running"
@@ -231,6 +246,7 @@ class TestContainers:
             assert not reaches(source, hub_address, hub.settings.hub.proxy_api_port)
         assert environment(theirs)["ACADEMY_LANGUAGE"] == "en"
         assert "ACADEMY_API_URL" not in environment(sandbox)
+        assert environment(sandbox)["GRADIO_ROOT_PATH"] == "/user/founder/trial/proxy/7860"
         homes = {box.attrs["Mounts"][0]["Name"] for box in (mine, theirs, sandbox)}
         name = hub.settings.academy.name
         assert homes == {f"{name}-home-alice", f"{name}-home-bob", f"{name}-sandbox-founder--trial"}
@@ -324,38 +340,54 @@ class TestContainers:
     def test_a_server_ends_at_its_profile_s_longest_run(self, hub: Hub, engine: Any) -> None:
         student = hub.login("alice")
         student.run(profile="short")
-        deadline = time.monotonic() + 20
-        while student.servers() and time.monotonic() < deadline:
-            time.sleep(0.3)
-        assert student.servers() == {}
+        until(lambda: student.servers() == {})
         assert container(engine, hub, "alice") is None
 
     def test_a_start_that_is_cancelled_leaves_nothing(self, hub: Hub, engine: Any) -> None:
         student = hub.login("alice")
         assert student.start(profile="hangs").status_code == 202
-        deadline = time.monotonic() + 10
-        while container(engine, hub, "alice") is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        until(lambda: container(engine, hub, "alice"))
         student.stop()
-        deadline = time.monotonic() + 10
-        while container(engine, hub, "alice") is not None and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert container(engine, hub, "alice") is None
+        until(lambda: container(engine, hub, "alice") is None)
 
-    def test_slow_stops_do_not_hold_up_a_start(self, hub: Hub, engine: Any) -> None:
-        """Three servers take 5 s each to stop; another one's container is created before the first of them is dead."""
+    def test_a_start_that_takes_long_to_clear_away_is_stopped_for_good(
+        self, hub: Hub, engine: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The hub gives a cancelled start a second to end; Docker takes as long as we like to remove the container."""
+        student, replies = hub.login("alice"), list[int]()
+        assert student.start(profile="hangs").status_code == 202
+        until(lambda: container(engine, hub, "alice"))
+        monkeypatch.setattr(wire, "kept", b"DELETE /")
+        wire.go.clear()
+        stop = threading.Thread(target=lambda: replies.append(student.api("DELETE", student.path()).status_code))
+        try:
+            stop.start()
+            until(lambda: replies or student.servers()[""]["pending"] == "stop")
+        finally:
+            wire.go.set()
+        stop.join()
+        assert replies[0] in (202, 204), hub.tail()
+        until(lambda: student.servers() == {})
+        assert container(engine, hub, "alice") is None
+        student.run(profile="answers")
+        student.stop()
+
+    def test_slow_stops_do_not_hold_up_a_start(self, hub: Hub, engine: Any, wire: Wire) -> None:
+        """While three servers are being stopped, which takes as long as we like, another one's container is created."""
         visitors = [hub.login(name) for name in ("alice", "bob", "teacher")]
         other = hub.login("홍길동")
         for visitor in visitors:
             visitor.run(profile="deaf")
-        began = int(time.time())
-        for visitor in visitors:  # each on a thread: the hub answers when the server is gone
-            threading.Thread(target=visitor.api, args=("DELETE", visitor.path())).start()
-        time.sleep(0.5)
-        other.run(profile="answers")
-        deadline = time.monotonic() + 30
-        while any(visitor.servers() for visitor in visitors) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        began, before = int(time.time()), len(wire.stops)
+        wire.go.clear()
+        try:
+            for visitor in visitors:  # each on a thread: the hub answers when the server is gone
+                threading.Thread(target=visitor.api, args=("DELETE", visitor.path())).start()
+            until(lambda: len(wire.stops) - before == len(visitors))
+            other.run(profile="answers")
+        finally:
+            wire.go.set()
+        until(lambda: not any(visitor.servers() for visitor in visitors))
         mark = {"label": f"academyhub.deployment={hub.settings.academy.name}", "type": "container", "event": ["create", "die"]}
         events = engine.events(since=began, until=int(time.time()) + 1, decode=True, filters=mark)
         order = [(event["Action"], event["Actor"]["Attributes"]["academyhub.user"]) for event in events]
@@ -386,13 +418,15 @@ class TestContainers:
     def test_a_start_that_takes_too_long_ends(self, hub: Hub, engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ACADEMY_SPAWNER__START_TIMEOUT", "4")
         hub.kill()
-        hub.restart()
-        expected = "The server did not become ready within 4 seconds. Try again."  # spawn-timeout
-        assert hub.login("bob").refused(profile="hangs").startswith(expected)
-        assert container(engine, hub, "bob") is None
-        monkeypatch.undo()
-        hub.kill()
-        hub.restart()
+        try:
+            hub.restart()
+            expected = "The server did not become ready within 4 seconds. Try again."  # spawn-timeout
+            assert hub.login("bob").refused(profile="hangs").startswith(expected)
+            assert container(engine, hub, "bob") is None
+        finally:  # the next tests' servers have more time again
+            monkeypatch.undo()
+            hub.kill()
+            hub.restart()
 
     def test_failures_are_in_the_person_s_language(self, hub: Hub) -> None:
         assert hub.login("alice").refused(profile="no-image") == (
@@ -455,10 +489,13 @@ def test_a_local_server_survives_its_hub(config: Callable[..., Settings]) -> Non
         hub.kill()
         hub.restart()
         again = hub.login("홍길동")
-        assert again.servers()[""]["ready"]
+        until(lambda: again.servers()[""]["ready"])
         assert again.http.get(f"{url}api").json()["version"]
         again.stop()
         assert again.servers() == {}
+        assert again.start().status_code == 202
+        again.stop()  # in the middle of its start
+        until(lambda: again.servers() == {})
         assert "이 서버를 시작할 수 없어요: gpu" in again.refused(profile="gpu") or "GPU" in again.refused(profile="gpu")
     finally:
         hub.stop()

@@ -8,7 +8,10 @@ import re
 import socket
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+from subprocess import PIPE, Popen
+from types import SimpleNamespace
 from typing import Any
 
 import docker
@@ -16,8 +19,9 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from jupyterhub.utils import utcnow
 
-from academy import network, profiles
+from academy import network, profiles, spawner
 from academy.database import Database
 from academy.gpus.inventory import Device
 from academy.messages import catalogue
@@ -171,11 +175,13 @@ def test_a_course_folder_is_shared_with_its_group(config: Callable[..., Settings
 
 def test_a_free_port_is_none_that_an_outgoing_connection_can_take(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     outgoing = tmp_path / "range"
-    outgoing.write_text("10003\t60999\n")
+    outgoing.write_text("10020\t60999\n")
     monkeypatch.setattr(network, "_OUTGOING", outgoing)
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 10_001))
-        assert {network.free_port() for _ in range(4)} == {10_000, 10_002}
+        taken.bind(("127.0.0.1", network.free_port()))
+        found = {network.free_port() for _ in range(40)}
+        assert found <= set(range(10_000, 10_020)) - {taken.getsockname()[1]}
+        assert len(found) > 10  # another program may have one, too
     outgoing.write_text("1024\t65535\n")  # no room below: whatever the kernel gives
     assert network.free_port() > 1023
 
@@ -201,3 +207,108 @@ async def test_a_start_reads_the_hubs_records_in_the_hubs_thread_alone(
     spawner = LocalSpawner.__new__(LocalSpawner)
     assert await spawner._know_volumes() == []
     assert (await asyncio.to_thread(spawner.read_person, spawner.user.name)).login == "alice"
+
+
+async def test_a_cancelled_start_ends_at_once_and_whoever_polls_waits_until_nothing_is_left(
+    settings_spawner: AcademySpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub gives it a second, then answers 500 and takes the server for ready."""
+    began, go, left = asyncio.Event(), asyncio.Event(), ["container", "GPU"]
+
+    async def launch() -> str:
+        began.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def discard() -> None:
+        await go.wait()
+        left.remove("container")
+
+    async def give_back(_: str) -> None:
+        left.remove("GPU")
+
+    for name, stand_in in (("launch", launch), ("discard", discard), ("_give_back", give_back)):
+        monkeypatch.setattr(settings_spawner, name, stand_in)
+    starting = asyncio.create_task(settings_spawner.start())
+    await began.wait()
+    starting.cancel()
+    await asyncio.wait([starting], timeout=1)
+    assert starting.cancelled()
+    polled = asyncio.create_task(settings_spawner.poll())
+    await asyncio.wait([polled], timeout=0.1)
+    assert not polled.done()
+    assert left == ["container", "GPU"]
+    go.set()
+    assert await polled == 0
+    assert left == []
+
+
+def test_a_local_server_that_is_deaf_does_not_outlive_its_start(
+    config: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spawner, "STOP_GRACE", 0.1)
+    local = type("Spawner", (LocalSpawner,), {"academy": config(), "database": None})()
+    asyncio.run(local.discard())  # nothing was begun
+    local.proc = Popen(["sh", "-c", "trap '' TERM; echo; read line"], stdin=PIPE, stdout=PIPE)
+    with local.proc:
+        assert local.proc.stdout.readline()
+        local.pid = local.proc.pid
+        asyncio.run(local.discard())
+        assert local.proc.returncode == -9
+    assert local.pid == 0
+
+
+async def test_the_longest_run_and_idleness_count_from_after_the_line(
+    settings_spawner: AcademySpawner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def choose() -> None:
+        settings_spawner.profile_key = "gpu"
+
+    async def wait() -> None:
+        assert settings_spawner.overdue()
+
+    monkeypatch.setattr(settings_spawner, "choose", choose)
+    monkeypatch.setattr(settings_spawner, "_wait_for_gpu", wait)
+    long_ago = utcnow(with_tz=False) - timedelta(days=1)
+    settings_spawner.orm_spawner = SimpleNamespace(started=long_ago, last_activity=long_ago, server=None)
+    await settings_spawner.run_pre_spawn_hook()
+    assert not settings_spawner.overdue()
+    assert settings_spawner.orm_spawner.last_activity == settings_spawner.orm_spawner.started
+
+
+@pytest.mark.parametrize("end", ["overdue", "dead"])
+async def test_a_server_that_ends_before_the_hub_listens_is_told_of_at_the_next_look(
+    settings_spawner: AcademySpawner, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Polling begins before the proxy knows the server, and the hub listens only after that."""
+
+    async def poll() -> int | None:
+        return 0 if end == "dead" else None
+
+    monkeypatch.setattr(settings_spawner, "poll", poll)
+    monkeypatch.setattr(settings_spawner, "overdue", lambda: end == "overdue")
+    monkeypatch.setattr(settings_spawner, "user", SimpleNamespace(name="alice"))
+    settings_spawner.profile_key = "cpu"
+    settings_spawner.start_polling()
+    told: list[str] = []
+    await settings_spawner.poll_and_notify()
+    assert settings_spawner._poll_callback is not None  # goes on
+    settings_spawner.add_poll_callback(told.append, "alice")
+    await settings_spawner.poll_and_notify()
+    assert told == ["alice"]
+    assert settings_spawner._poll_callback is None
+
+
+@pytest.mark.parametrize(("says", "key"), [(True, "spawn-memory"), (False, "spawn-exited")])
+async def test_docker_may_say_late_that_it_was_the_memory(
+    settings_spawner: AcademySpawner, monkeypatch: pytest.MonkeyPatch, says: bool, key: str
+) -> None:
+    looks = iter([False, False, says])
+
+    async def get_object() -> dict[str, Any]:
+        return {"State": {"ExitCode": 137, "OOMKilled": next(looks, says)}}
+
+    monkeypatch.setattr(spawner, "TOLD_WHY", 0.3)
+    monkeypatch.setattr(settings_spawner, "get_object", get_object)
+    settings_spawner.profile_key = "cpu"
+    assert (await settings_spawner.obituary()).key == key
