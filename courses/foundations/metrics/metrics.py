@@ -702,7 +702,7 @@ with when_solved():
         won = labels_needed * won_per_label
         print(hint("labels", margin=margin, n=f"{labels_needed:,}", won=f"{won:,}"))
 
-# %% [markdown] id="limit-after" lang="ko" reviewed="797944b09c6d"
+# %% [markdown] id="limit-after" lang="ko" reviewed="cb8781974cf3"
 # 로그 눈금에서 직선이고, 기울기는 -1/2이에요. 행을 **네 배**로 늘려야 오차 범위가 **절반**이 돼요. 오차 범위를 줄이는 데는 공식보다 데이터가, 곧
 # 돈이 필요해요. 점이 한계선보다 살짝 **아래**에 있다면 이긴 게 아니에요. 행이 적을 때 부트스트랩은 구간을 실제보다 좁게 내거든요. 얼마나
 # 심한지는 "이 방법들이 지는 곳"에서 재 볼게요.
@@ -711,7 +711,7 @@ with when_solved():
 
 # %% [markdown] id="limit-after" lang="en"
 # On logarithmic axes it is a straight line with slope -1/2: **four times** the rows for **half** the margin. A smaller margin
-# takes data, that is money, and no formula. A dot slightly **below** the limit is no victory: with few rows the bootstrap makes its
+# takes data, that is money, rather than a formula. A dot slightly **below** the limit is no victory: with few rows the bootstrap makes its
 # intervals too narrow. How much so is measured under "Where these methods lose".
 #
 # So ask before an experiment starts: how many points is the difference we want to see, and are there test rows enough to see it?
