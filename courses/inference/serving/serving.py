@@ -5,7 +5,7 @@
 #       format_name: percent
 # ---
 
-# %% [markdown] id="title" lang="ko" reviewed="d132915ab15f"
+# %% [markdown] id="title" lang="ko" reviewed="4da2b1c47ec2"
 # # 4.7 SLO와 원가
 #
 # **이 단원을 마치면** 언어 모델 서버의 한 단계가 몇 초 걸리는지 재서 모형으로 만들고, 서버가 어디까지 버티는지 종이 위에서 계산하고,
@@ -28,7 +28,7 @@
 #
 # **Why it matters.** Fast kernels and a good cache do not save a service. At lunch time requests pour in, somebody pastes a
 # whole document, the KV cache fills up, and every user's screen freezes. With the same GPU and the same model, the number of
-# users you can serve within your promise differs several times, depending on **what you choose to compute in the next step**.
+# users you can serve within your promise differs several-fold, depending on **what you choose to compute in the next step**.
 # Here everything in this course comes together in that choice.
 #
 # **Time** 10 hours · **Before you start** continuous batching (4.4), paged KV (4.5), speculative decoding (4.6)
@@ -193,7 +193,7 @@ assert abs(submission.goodput(many, 0.3, 45) - wanted) < 1e-9, hint("goodput")
 assert submission.goodput([], 0.3, 10.0) == 0, hint("goodput")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="cost" lang="ko" reviewed="1a0ad922da7a"
+# %% [markdown] id="cost" lang="ko" reviewed="5ceba6760418"
 # ## 한 단계는 몇 초일까
 #
 # 서버는 **단계**(step)를 되풀이해요. 한 단계에서 몇 사람의 프롬프트를 조금씩 계산하고(프리필), 답을 받고 있는 사람들에게 토큰을 하나씩 만들어
@@ -209,7 +209,7 @@ assert submission.goodput([], 0.3, 10.0) == 0, hint("goodput")
 # 방법이에요. 코드는 눈으로 한 번 따라가 보세요. 고칠 필요는 없어요.
 
 # %% [markdown] id="cost" lang="en"
-# ## How many seconds is a step
+# ## How many seconds a step takes
 #
 # The server repeats **steps**. In one step it computes some tokens of some prompts (prefill) and makes one token for each
 # request that is being answered (decode). As in 4.4, the weights are read once a step and shared by all. So four numbers
@@ -1697,7 +1697,7 @@ with when_solved():
     print(hint("report-head"))
     for label, records in results.items():
         report(label, records, server, span)
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8))
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4))
     for label, records in results.items():
         served = [record for record in records if not record["rejected"]]
         for place, values in zip(axes, ([ttft(r) for r in served], [tpot(r) for r in served])):
@@ -1707,7 +1707,7 @@ with when_solved():
     axes[1].set(xlabel=hint("plot-tpot"), ylabel=hint("plot-cdf"))
     axes[1].axvline(1e3 * server["tpot"], color="k", linestyle="--", label=hint("plot-slo"))
     for place in axes:
-        place.legend(loc="lower right")
+        place.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
         place.grid(alpha=0.3)
     axes[0].xaxis.set_major_formatter("{x:g}")
     plt.tight_layout()
