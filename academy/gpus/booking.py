@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
@@ -51,11 +51,9 @@ def book(
     zone, series = ZoneInfo(settings.academy.timezone), new_id(now)
     made = []
     for week in range(weeks):
-        begin, end = (
-            (moment.astimezone(zone).replace(tzinfo=None) + timedelta(weeks=week))
-            .replace(tzinfo=zone)
-            .astimezone(moment.tzinfo)
-            for moment in (starts_at, ends_at)
+        begin, end = (  # the sum forgets which of an autumn night's doubled hours was meant
+            (local + timedelta(weeks=week)).replace(fold=local.fold).astimezone(UTC)
+            for local in (starts_at.astimezone(zone), ends_at.astimezone(zone))
         )
         for other in conflicts(session, devices, kind, places, begin, end):
             when = other.starts_at.astimezone(zone)

@@ -31,6 +31,7 @@ class Line:
         self._known: dict[str, Granted | pool.Place | str] = {}  # a text: the message that says why there is nothing
         self._looked = 0.0
         self._looking = asyncio.Lock()
+        self._joining: dict[str, asyncio.Future[None]] = {}
 
     async def join(self, person: Person, server: str, profile: str, voucher: str = "") -> None:
         """
@@ -42,7 +43,8 @@ class Line:
             with self.database.write() as session:
                 pool.ask(session, self.settings, person, server, profile, now(), voucher)
 
-        await asyncio.to_thread(run)
+        joining = self._joining[pool.holder_of(person.login, server)] = asyncio.ensure_future(asyncio.to_thread(run))
+        await asyncio.shield(joining)
         self._looked = 0.0
 
     async def look(self, holder: str) -> Granted | pool.Place | None:
@@ -95,6 +97,8 @@ class Line:
                     pool.settle(session, self.settings, inventory.devices(self.settings), now())
 
         self.forget(holder)
+        if holder in self._joining:  # of a start that was stopped, the thread may still wait for the database
+            await asyncio.wait([self._joining.pop(holder)])
         await asyncio.to_thread(run)
 
     async def started(self, lease: str, container: str) -> None:

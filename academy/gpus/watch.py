@@ -11,7 +11,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -40,6 +41,7 @@ MINUTE = timedelta(minutes=1)
 STARTING = timedelta(seconds=60)  # beyond a start's own limit: then a lease that has no container is given back
 AWAY = timedelta(seconds=30)  # since a hub looked after somebody who waits: it has ended, and they are asked for again
 EARLY = timedelta(minutes=5)  # before a lesson that wants its servers started
+STOPS = 8  # servers that the hub is asked to stop at the same time: it may take 10 s to answer
 
 
 class Watch:
@@ -57,8 +59,10 @@ class Watch:
         with self.database.read() as session:
             if not devices and not session.scalar(select(func.count()).select_from(Held)):
                 return
+            live = session.execute(select(Lease.id, Lease.container).where(Lease.holder.is_not(None)))
+            before = {lease_id: container for lease_id, container in live}
+        self.reconcile(before, at)
         with self.database.write() as session:
-            self.reconcile(session, at)
             self.runs(session, at)
             self.idle(session, devices, at)
             if at - self.minute >= MINUTE:
@@ -70,33 +74,40 @@ class Watch:
             away = select(Wait).where(Wait.seen_at < at - AWAY, Wait.purpose == "server", Wait.refused == "")
             back = [(wait.login, wait.server, wait.profile, wait.voucher_id) for wait in session.scalars(away)]
             early = self.early(session, at)
-        for lease in ending:  # the hub stops the server, and its spawner gives the device back
-            log.info("%s: the GPU of %s is taken (%s)", lease.id, lease.holder, lease.ends_why)
-            self.stop(lease.login, lease.server)
+        self.stop(ending)
         for login, server, profile, voucher in back:
             self.start(login, server, {"profile": profile, **({"voucher": voucher} if voucher else {})})
         for profile, places, students in early:  # who has never signed in, or whose server runs, takes no place
             asked = (self.start(login, "", {"profile": profile}) for login in students)
             next(islice((done for done in asked if done), places - 1, None), None)
 
-    def reconcile(self, session: Session, at: datetime) -> None:
-        """Compare leases with what runs."""
+    def reconcile(self, before: Mapping[str, str | None], at: datetime) -> None:
+        """Compare leases with what runs.
+
+        Docker tells that some time before the database lets us write. What began or ended since is left to the next look.
+
+        Args:
+            before: of each lease that was held before Docker was asked, its container.
+        """
         try:
             running = _containers(self.settings) if self.settings.docker else {}
         except OSError as error:
             log.warning("Docker does not say what runs: %s", error)
             return
-        for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None), Lease.purpose == "server")):
-            limit = timedelta(seconds=self.settings.spawner.start_timeout) + STARTING
-            if lease.id in running:
-                del running[lease.id]
-            elif lease.container and lease.container.startswith("pid:"):
-                if not psutil.pid_exists(int(lease.container[4:])):
+        limit = timedelta(seconds=self.settings.spawner.start_timeout) + STARTING
+        with self.database.write() as session:
+            for lease in session.scalars(select(Lease).where(Lease.holder.is_not(None), Lease.purpose == "server")):
+                if lease.id in running:
+                    del running[lease.id]
+                elif lease.container and lease.container.startswith("pid:"):
+                    if not psutil.pid_exists(int(lease.container[4:])):
+                        self.released(session, lease, at)
+                elif before.get(lease.id) == lease.container and (lease.container or at - lease.granted_at > limit):
                     self.released(session, lease, at)
-            elif lease.container or at - lease.granted_at > limit:
-                self.released(session, lease, at)
-        for lease_id, container in running.items():
-            self.adopt(session, lease_id, container, at)
+            over = {lease_id: container for lease_id, container in running.items() if lease_id not in before}
+            strays = [container["Id"] for lease_id, container in over.items() if not self.adopt(session, lease_id, container)]
+        for stray in strays:  # no transaction waits for Docker
+            _remove(stray)
 
     def runs(self, session: Session, at: datetime) -> None:
         """Graded runs keep their places and GPUs as long as somebody wants them graded; a worker that died fetches its own."""
@@ -116,20 +127,20 @@ class Watch:
         log.warning("%s: the server of %s is gone; its GPU is free again", lease.id, lease.holder)
         pool.release(session, lease.id, "vanished", at)
 
-    def adopt(self, session: Session, lease_id: str, container: dict[str, Any], at: datetime) -> None:
-        """A container that has a device though its lease has ended gets it back if nobody else holds it, else it is stopped."""
+    def adopt(self, session: Session, lease_id: str, container: dict[str, Any]) -> bool:
+        """A container that has a device though its lease has ended gets it back if nobody else holds it; else it has to go."""
         lease = session.get(Lease, lease_id)
         holder = pool.holder_of(lease.login, lease.server) if lease else ""
         taken = set(session.scalars(select(Held.share).where(Held.device == lease.device))) if lease else set()
         free = [share for share in range(lease.of_shares) if share not in taken] if lease else []
         if lease is None or len(free) < lease.shares or pool.lease_of(session, holder) is not None or lease.voucher_id:
             log.error("%s holds a GPU without a lease; it is stopped", container["Names"][0])
-            _remove(container["Id"])
-            return
+            return False
         log.warning("%s: adopted the running server of %s", lease.id, holder)
         lease.holder, lease.released_at, lease.released_why, lease.container = holder, None, "", container["Id"]
         session.flush()
         session.add_all(Held(device=lease.device, share=share, lease_id=lease.id) for share in free[: lease.shares])
+        return True
 
     def idle(self, session: Session, devices: Sequence[Device], at: datetime) -> None:
         """Who uses their GPU, by its processes; who has not for long is told, then has to go."""
@@ -202,8 +213,12 @@ class Watch:
     def start(self, login: str, server: str, options: dict[str, str]) -> bool:
         return self._order("POST", login, server, options)
 
-    def stop(self, login: str, server: str) -> None:
-        self._order("DELETE", login, server, None)
+    def stop(self, leases: Sequence[Lease]) -> None:
+        """The hub stops the servers, and its spawner gives the devices back."""
+        with ThreadPoolExecutor(STOPS) as threads:
+            for lease in leases:
+                log.info("%s: the GPU of %s is taken (%s)", lease.id, lease.holder, lease.ends_why)
+            list(threads.map(lambda lease: self._order("DELETE", lease.login, lease.server, None), leases))
 
     def _order(self, method: str, login: str, server: str, options: dict[str, str] | None) -> bool:
         path = f"/users/{quote(login)}/servers/{quote(server)}" if server else f"/users/{quote(login)}/server"
@@ -241,7 +256,8 @@ def _containers(settings: Settings) -> dict[str, dict[str, Any]]:
 def _remove(container: str) -> None:
     import docker
 
-    with contextlib.suppress(docker.errors.DockerException), contextlib.closing(docker.from_env(timeout=30)) as client:
+    failures = (docker.errors.DockerException, OSError)  # if it stays, the next look meets it again
+    with contextlib.suppress(*failures), contextlib.closing(docker.from_env(timeout=30)) as client:
         client.api.remove_container(container, force=True, v=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -21,6 +23,7 @@ from sqlalchemy.orm import Session
 from academy.database import Base, Database
 from academy.gpus import booking, inventory, pool, watch
 from academy.gpus.inventory import Device
+from academy.gpus.line import Line
 from academy.gpus.plan import Waiting, decide
 from academy.gpus.records import Booking, Held, Lease, Reading, Wait
 from academy.messages import AcademyError
@@ -294,6 +297,15 @@ def test_a_series_is_booked_by_the_clock_on_the_wall_and_wholly_or_not(world: Wo
         assert len(booking.between(session, T0, T0 + timedelta(days=30))) == 1
 
 
+def test_a_lesson_in_a_doubled_hour_stays_in_its_half(db: Database, config: Callable[..., Settings]) -> None:
+    world = World(db, config(academy={"timezone": "Europe/Berlin"}), DEVICES)
+    begin = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)  # 02:30 for the second time
+    minutes = (begin - T0) / MINUTE
+    lessons = world.book("ml", 1, minutes, minutes + 60, weeks=2)
+    assert [lesson.starts_at for lesson in lessons] == [begin, begin + timedelta(weeks=1)]
+    assert all(lesson.ends_at - lesson.starts_at == 60 * MINUTE for lesson in lessons)
+
+
 def test_keep_it_i_am_thinking(world: World) -> None:
     lease = world.ask(person("a"))
     assert lease
@@ -328,6 +340,30 @@ def test_the_minutes_figures_are_kept_for_two_weeks(world: World) -> None:
         assert session.scalars(select(Reading)).all() == []
 
 
+async def test_whoever_stops_a_start_has_no_place_though_the_database_was_busy(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, asked, free = pool.ask, threading.Event(), threading.Event()
+
+    def late(*arguments: Any) -> None:
+        asked.set()
+        assert free.wait(60)
+        ask(*arguments)
+
+    monkeypatch.setattr(pool, "ask", late)
+    line = Line(world.settings, world.db)
+    joining = asyncio.create_task(line.join(person("a"), "", "gpu"))
+    await asyncio.to_thread(asked.wait, 60)
+    joining.cancel()
+    leaving = asyncio.create_task(line.give_back("a/", "", "stopped"))
+    await asyncio.wait([joining, leaving], timeout=0.5)
+    free.set()
+    await leaving
+    await asyncio.get_running_loop().shutdown_default_executor()
+    with world.db.read() as session:
+        assert session.scalars(select(Wait)).all() == []
+
+
 WHO = st.sampled_from(["a", "b", "c", "d"])
 STEP = st.one_of(
     st.tuples(st.just("ask"), WHO, st.sampled_from(["gpu", "share", "paid"])),
@@ -343,6 +379,14 @@ STEP = st.one_of(
 )
 
 
+def keeper(of: World | Host, patch: pytest.MonkeyPatch) -> watch.Watch:
+    """The real keeper, with the clock and the devices of a pool."""
+    patch.setattr(watch, "hub_api_url", lambda _: "http://hub")
+    patch.setattr(watch, "now", lambda: of.now)
+    patch.setattr(inventory, "devices", lambda _: of.devices)
+    return watch.Watch(of.settings, of.db)
+
+
 class Host:
     """A pool, its real keeper, and in place of Docker and the hub what they would have running."""
 
@@ -353,13 +397,11 @@ class Host:
         Base.metadata.create_all(self.db.engine)
         self.running: dict[str, dict[str, Any]] = {}  # lease -> its container
         self.people = {login: person(login, "ml" if login == "a" else "") for login in "abcd"}
-        patch.setattr(watch, "hub_api_url", lambda _: "http://hub")
-        self.keeper = watch.Watch(settings, self.db)
-        patch.setattr(watch, "now", lambda: self.now)
+        self.keeper = keeper(self, patch)
         patch.setattr(watch, "_containers", self.containers)
         patch.setattr(watch, "_remove", lambda id: self.running.pop(id.removeprefix("container-")))
-        patch.setattr(inventory, "devices", lambda _: self.devices)
         patch.setattr(self.keeper, "_order", self.order)
+        patch.setattr(watch, "ThreadPoolExecutor", lambda _: nullcontext(SimpleNamespace(map=map)))  # one after the other
         with self.db.write() as session:
             session.add_all(self.people.values())
             session.flush()
@@ -476,6 +518,7 @@ def on_docker(config: Callable[..., Settings]) -> Settings:
 
 
 @hypothesis.settings(max_examples=80, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
+@hypothesis.example(steps=[(("ask", "a", "gpu"), False), (("start", "a", False), False), (("left", "a"), False)])
 @given(steps=st.lists(st.tuples(STEP, st.booleans() | st.just(False)), max_size=40))
 def test_whatever_happens_no_share_is_held_twice_and_none_is_lost(on_docker: Settings, steps: list[tuple[Any, bool]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
@@ -483,6 +526,7 @@ def test_whatever_happens_no_share_is_held_twice_and_none_is_lost(on_docker: Set
         for step, crash in steps:
             host.take(step, crash)
             host.check()
+        host.take(("keeper", True), False)  # what runs without a lease gets one or ends
         for login in "abcd":
             host.take(("stop", login), False)
         host.take(("keeper", True), False)
@@ -490,3 +534,72 @@ def test_whatever_happens_no_share_is_held_twice_and_none_is_lost(on_docker: Set
         with host.db.read() as session:
             assert not session.scalars(select(Held)).all()
         host.db.close()
+
+
+CONTAINER = {"Id": "c-a", "Names": ["/a"]}
+
+
+def test_a_server_that_starts_while_docker_is_asked_keeps_its_gpu(
+    db: Database, on_docker: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(db, on_docker, DEVICES)
+    look, lease = keeper(world, monkeypatch).look, world.ask(person("a"))
+    assert lease
+
+    def containers(_: Settings) -> dict[str, Any]:
+        with db.write() as session:
+            pool.started(session, lease.id, "c-a", world.now)
+        return {}  # Docker's answer was older
+
+    monkeypatch.setattr(watch, "_containers", containers)
+    look()
+    assert world.lease("a")
+    look()
+    assert world.lease("a") is None
+
+
+def test_a_server_that_ends_while_docker_is_asked_does_not_get_its_gpu_back(
+    db: Database, on_docker: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(db, on_docker, DEVICES)
+    look, lease = keeper(world, monkeypatch).look, world.ask(person("a"))
+    assert lease
+
+    def containers(_: Settings) -> dict[str, Any]:
+        with db.write() as session:
+            pool.release(session, lease.id, "stopped", world.now)
+        return {lease.id: CONTAINER}
+
+    monkeypatch.setattr(watch, "_containers", containers)
+    look()
+    assert world.lease("a") is None
+    look()
+    assert world.lease("a")  # it does run
+
+
+def test_no_transaction_waits_while_docker_removes_a_container(
+    db: Database, on_docker: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = []
+    monkeypatch.setattr(watch, "_containers", lambda _: {"unknown": CONTAINER})
+    monkeypatch.setattr(watch, "_remove", lambda id: busy.append((id, db.engine.pool.checkedout())))  # type: ignore[attr-defined]
+    keeper(World(db, on_docker, DEVICES), monkeypatch).look()
+    assert busy == [("c-a", 0)]
+
+
+def test_servers_are_moved_off_together(db: Database, on_docker: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, both, stopped = World(db, on_docker, DEVICES), threading.Barrier(2), list[str]()
+    watching = keeper(world, monkeypatch)
+
+    def order(method: str, login: str, *_: Any) -> None:
+        both.wait(20)  # the hub's answer
+        stopped.append(login)
+
+    monkeypatch.setattr(watch, "_containers", lambda _: {})
+    monkeypatch.setattr(watching, "_order", order)
+    for login in "ab":
+        world.ask(person(login))
+    with db.write() as session:
+        session.execute(update(Lease).values(ends_at=world.now, ends_why="operator"))
+    watching.look()
+    assert sorted(stopped) == ["a", "b"]
