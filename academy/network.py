@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import secrets
 import socket
@@ -45,8 +46,13 @@ def ensure_network(settings: Settings, which: Network) -> str:
     import docker
 
     client: Any = docker.from_env()
+    name = network_name(settings, which)
     try:
-        return _find(client, network_name(settings, which)) or _create(client, network_name(settings, which), settings)
+        if found := _find(client, name):
+            return found
+        with open(__file__) as lock:  # for two at once an engine may make two, and then refuses every container: "ambiguous"
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return _find(client, name) or _create(client, name, settings)
     finally:
         client.close()
 
