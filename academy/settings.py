@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+DOCKER_WAIT = 60  # seconds for which a Docker Engine may say nothing, as while the machine starts
 
 Language = Literal["ko", "en"]
 Role = Literal["student", "assistant", "instructor", "founder", "operator"]
@@ -314,12 +315,12 @@ class Settings(BaseSettings):
     @cached_property
     def docker(self) -> bool:
         """Whether notebook servers run in containers."""
-        return _uses_docker(self.spawner.backend)
+        return _uses_docker("spawner", self.spawner.backend)
 
     @cached_property
     def grading_docker(self) -> bool:
         """Whether submissions run in sandbox containers."""
-        return _uses_docker(self.grading.backend)
+        return _uses_docker("grading", self.grading.backend)
 
     def secret(self, name: str) -> str:
         """A random secret of this deployment, made on first use in ``data/secrets`` with mode 0600."""
@@ -337,23 +338,35 @@ class Settings(BaseSettings):
         return path.read_text().strip()
 
 
-def _uses_docker(backend: str) -> bool:
-    return backend == "docker" or (backend == "auto" and docker_answers())
+def _uses_docker(section: str, backend: str) -> bool:
+    """
+    Raises:
+        SettingsError: an engine is there and does not answer; nobody loses their isolation because it is slow.
+    """
+    answers = docker_answers() if backend == "auto" else backend == "docker"
+    if answers is None:
+        raise SettingsError(
+            f"{section}.backend = 'auto': the Docker Engine is there but has not answered for {DOCKER_WAIT:g} seconds. See why "
+            "(`systemctl status docker`) and start again; 'local' does without it and isolates nothing (`academy run --local`)."
+        )
+    return answers
 
 
 @lru_cache(maxsize=1)
-def docker_answers() -> bool:
-    """Whether a Docker Engine answers on this machine."""
+def docker_answers() -> bool | None:
+    """Whether a Docker Engine answers on this machine; None where one is there and says nothing."""
     import docker
+    import requests
 
     try:
-        client = docker.from_env(timeout=5)
+        client = docker.from_env(timeout=DOCKER_WAIT)
         try:
             return bool(client.ping())
         finally:
             client.close()
-    except Exception:
-        return False
+    except Exception as error:
+        silent = isinstance(error, requests.Timeout) or isinstance(error.__cause__, requests.Timeout)
+        return None if silent else False
 
 
 def config_file() -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,38 @@ def test_a_secret_is_made_once_and_for_its_owner_alone(tmp_path: Path, toml: Any
     path = tmp_path / "data" / "secrets" / "proxy-token"
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The socket at which Docker is looked for; the answer is forgotten before and after."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    module.docker_answers.cache_clear()
+    yield tmp_path / "docker.sock"
+    module.docker_answers.cache_clear()
+
+
+def test_an_engine_that_is_there_and_says_nothing_is_not_done_without(
+    toml: Any, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml("")
+    monkeypatch.setattr(module, "DOCKER_WAIT", 0.2)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(engine))
+        silent.listen()
+        for key in ("docker", "grading_docker"):
+            with pytest.raises(SettingsError, match=r"backend = 'auto': .* for 0\.2 seconds.*systemctl status docker"):
+                getattr(load(), key)
+        assert load(spawner={"backend": "local"}).docker is False
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_where_no_engine_listens_there_is_none(toml: Any, engine: Path, left: bool) -> None:
+    toml("")
+    if left:  # the socket of one that was ended
+        with socket.socket(socket.AF_UNIX) as ended:
+            ended.bind(str(engine))
+    assert load().docker is False
 
 
 def test_auto_means_docker_where_an_engine_answers(toml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
