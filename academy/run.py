@@ -343,9 +343,11 @@ def _end(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
-    for process in psutil.wait_procs(processes, NOTEBOOK_STOP_TIMEOUT)[1]:
+    stubborn = psutil.wait_procs(processes, NOTEBOOK_STOP_TIMEOUT)[1]
+    for process in stubborn:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(stubborn, STOP_TIMEOUT)
 
 
 def _remove_containers(deployment: str) -> None:
@@ -411,11 +413,17 @@ class _Stop:
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
         """What runs here is interrupted; where a library swallows that, it is at the end."""
-        self._at_once = True
+        hook = sys.unraisablehook
+
+        def unless_interrupted(unraisable: Any) -> None:
+            if unraisable.exc_type is not KeyboardInterrupt:
+                hook(unraisable)
+
+        self._at_once, sys.unraisablehook = True, unless_interrupted  # a callback of Python's own would print a traceback
         try:
             yield
         finally:
-            self._at_once = False
+            self._at_once, sys.unraisablehook = False, hook
         if self:
             raise KeyboardInterrupt
 
