@@ -1306,13 +1306,13 @@ with when_solved():
     ratio = found.slow_seconds / found.fast_seconds
     print(hint("loses-nothing", ratio=f"{ratio:.2f}", **ms))
 
-# %% [markdown] id="loses-seen" lang="ko" reviewed="3169ef119c0b"
+# %% [markdown] id="loses-seen" lang="ko" reviewed="d7e537004727"
 # 1. 대화가 짧을 때의 차이는 대부분 테이블을 다루는 고정 비용이고, 길어지면 모으는 비용이 그 위에 더해져요. 그래서 실제 서버의
 #    GPU 커널(PagedAttention)은 모아서 복사하지 않고, **테이블을 보며 흩어진 페이지를 그 자리에서 읽어요.** 파이썬에서 텐서 연산만으로는
 #    그렇게 할 수 없어서 우리는 값을 치렀어요.
 # 2. 페이지가 크면 마지막 페이지가 더 많이 비고, 페이지 하나를 다 채우지 못한 접두사는 재사용하지 못해요. 한 칸짜리 페이지는 낭비가 없고 접두사를
 #    한 토큰까지 재사용하는 대신, 세고 해시하고 찾을 것이 열여섯 배로 늘어요. vLLM은 따로 정하지 않으면 보통 16칸을 써요.
-# 3. 겹치는 것이 없으면 접두사 캐시는 시간을 조금 쓰고(아주 조금이라 한 번 재서는 안 보일 수도 있어요) 아무것도 돌려주지 않아요. 게다가
+# 3. 겹치는 것이 없으면 접두사 캐시는 시간을 조금 쓰고(잴 때마다 흔들려서 한 번에는 안 보일 수도 있어요) 아무것도 돌려주지 않아요. 게다가
 #    다시는 안 쓸 페이지로 메모리를 채우니, 정작 다시 쓸 페이지가 밀려날 수도 있어요.
 
 # %% [markdown] id="loses-seen" lang="en"
@@ -1321,7 +1321,7 @@ with when_solved():
 # 2. With large pages more of the last page is empty, and a prefix that does not fill a page is not reused. Pages of one place waste
 #    nothing and reuse a prefix to the last token, but there are sixteen times as many to count, hash and look up. vLLM mostly
 #    takes 16 unless told otherwise.
-# 3. With nothing in common a prefix cache costs a little time, so little that one measurement may not show it, and returns nothing. It
+# 3. With nothing in common a prefix cache costs a little time, though a single measurement may not show it, and returns nothing. It
 #    also fills the memory with pages that nobody will ask for again, which may drive out those that somebody would.
 
 # %% [markdown] id="money" lang="ko" reviewed="ca01e17b486b"
