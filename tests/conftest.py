@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import glob
 import os
 import pwd
@@ -39,7 +38,7 @@ hypothesis.settings.load_profile("academy")
 
 
 def _missing(mark: str) -> str | None:
-    if mark == "docker" and not _docker_answers():
+    if mark == "docker" and not settings_module.docker_answers():
         return "no Docker Engine answers"
     if mark == "root" and os.geteuid() != 0:
         return "not root"
@@ -50,16 +49,6 @@ def _missing(mark: str) -> str | None:
     if mark == "gpu" and not glob.glob("/dev/nvidia[0-9]*"):
         return "no GPU"
     return None
-
-
-@functools.cache
-def _docker_answers() -> bool:
-    """The settings ask once and remember the answer; a busy engine may say nothing for the 5 s that they wait."""
-    for _ in range(6):
-        settings_module.docker_answers.cache_clear()
-        if settings_module.docker_answers():
-            return True
-    return False
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -220,7 +220,7 @@ def test_a_lesson_moves_an_outsider_off_and_a_deserted_lease_is_taken_back(hub: 
         for lease in session.scalars(select(Lease).where(Lease.ends_why == "booked")):
             lease.ends_at = now()
     assert waiting.done().get("ready"), waiting.events
-    until(lambda: outsider.servers() == {} and set(holders(hub)) == {"alice"})  # the two are moved off one after the other
+    until(lambda: outsider.servers() == {} and set(holders(hub)) == {"alice"})  # one of the two is off before the other
 
     with transaction(hub) as session:  # a grant whose hub died before it started anything
         lost = now() - timedelta(seconds=hub.settings.spawner.start_timeout + 120)
