@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import glob
+import hashlib
 import os
 import pwd
 import secrets
@@ -19,6 +20,7 @@ import pytest
 
 from academy import settings as settings_module
 from academy.database import Database
+from academy.images import NAMES, image_tag
 from academy.network import free_port
 from academy.settings import CHECKOUT, Settings
 
@@ -157,6 +159,20 @@ def images() -> None:
     """The notebook and sandbox images, built once a machine."""
     with machine_lock("images"):
         subprocess.run([str(CHECKOUT / ".venv/bin/academy"), "images", "build"], check=True, timeout=1500)
+
+
+def images_archive() -> Path:
+    """The images of this machine as `docker save` writes them, for other engines to load."""
+    tags = [image_tag(name) for name in NAMES]
+    folder = CHECKOUT / "build" / "server-images"
+    path = folder / f"{hashlib.sha256(''.join(tags).encode()).hexdigest()[:12]}.tar"
+    with machine_lock("server-images"):
+        if not path.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            subprocess.run(["docker", "save", "--output", f"{path}.partial", *tags], check=True, timeout=600)
+            Path(f"{path}.partial").rename(path)
+    return path
 
 
 @pytest.fixture(scope="session")

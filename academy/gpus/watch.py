@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 PERIOD = 5.0  # seconds
 MINUTE = timedelta(minutes=1)
 STARTING = timedelta(seconds=60)  # beyond a start's own limit: then a lease that has no container is given back
-AWAY = timedelta(seconds=30)  # since a hub looked after somebody who waits: it has ended, and they are asked for again
+AWAY = timedelta(seconds=15)  # since a hub looked after somebody who waits: it has ended, and they are asked for again
 EARLY = timedelta(minutes=5)  # before a lesson that wants its servers started
 STOPS = 8  # servers that the hub is asked to stop at the same time: it may take 10 s to answer
 

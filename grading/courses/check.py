@@ -73,11 +73,13 @@ def check(
     unit: Unit,
     report: Callable[[str], None] = lambda _: None,
     gate_runs: int = GATE_RUNS,
+    demos: bool = True,
 ) -> Record:
     """Prove one unit; problems are listed in the record, in English, for the unit's author.
 
     Args:
         gate_runs: how often each performance gate is tried with all cores kept busy; 0: not at all.
+        demos: run demonstrations, too, which take most of the time and earn no points.
 
     Raises:
         AcademyError: the sandbox cannot be started.
@@ -85,7 +87,7 @@ def check(
     record = Record(unit=f"{course.id}/{unit.id}")
     began = time.monotonic()
     try:
-        _prove(settings, course, unit, record, report, gate_runs)
+        _prove(settings, course, unit, record, report, gate_runs, demos)
     except CourseError as error:
         record.problems.append(str(error))
     record.seconds = round(time.monotonic() - began, 1)
@@ -94,7 +96,13 @@ def check(
 
 
 def _prove(
-    settings: Settings, course: Course, unit: Unit, record: Record, report: Callable[[str], None], gate_runs: int
+    settings: Settings,
+    course: Course,
+    unit: Unit,
+    record: Record,
+    report: Callable[[str], None],
+    gate_runs: int,
+    demos: bool,
 ) -> None:
     def tell(step: str) -> None:
         report(f"{record.unit}: {step}")
@@ -107,7 +115,7 @@ def _prove(
     released, problems = _released(settings, course, unit)
     record.problems += problems
     tell("solution")
-    solution = _run(settings, course, unit, {}, everything=True)
+    solution = _run(settings, course, unit, {}, everything=demos)
     record.problems += [
         f"the solution loses points at {name}: {solution.errors.get(name, '')}"
         for name, (got, most) in solution.scores.items()
@@ -117,7 +125,7 @@ def _prove(
     record.problems += solution.plot_problems
     record.gates = solution.gates
     tell("empty release")
-    empty = _run(settings, course, unit, released, everything=True)
+    empty = _run(settings, course, unit, released, everything=demos)
     record.problems += [f"the empty release earns points at {name}" for name, (got, _) in empty.scores.items() if got > 0]
     record.problems += [f"cell {name} fails before a task is solved: {text}" for name, text in empty.other_errors.items()]
     for mistake in mistakes(unit):

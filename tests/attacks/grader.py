@@ -42,7 +42,7 @@ from tests.attacks.snippets import whole
 from tests.conftest import remove_deployment, write_config
 
 COURSES = Path(__file__).with_name("courses")
-LIMITS: dict[str, Any] = {"timeout": 45, "cell_timeout": 15, "memory_mb": 1024, "processes": 128, "workers": 2}
+LIMITS: dict[str, Any] = {"timeout": 45, "cell_timeout": 12, "memory_mb": 1024, "processes": 128, "workers": 2}
 SECRETS = ("hidden", "reference", "environment", "token", "gradebook", "submission", "host")
 PATIENCE = 240.0  # seconds for a job, the machine's load included
 

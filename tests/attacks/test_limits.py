@@ -8,7 +8,7 @@ from tests.attacks.case import HONEST, MOST, Case, Seen, solved
 from tests.attacks.contain import Record, contain
 from tests.attacks.grader import Grader
 
-LIMITS = {"timeout": 20, "cell_timeout": 6, "memory_mb": 700, "processes": 64}
+LIMITS = {"timeout": 16, "cell_timeout": 5, "memory_mb": 700, "processes": 64}
 
 
 def in_time(seen: Seen) -> None:

@@ -22,9 +22,9 @@ from sqlalchemy import select
 from academy import settings as settings_module
 from academy.database import Database, now
 from academy.gpus.records import Booking, Held, Lease, Wait
-from academy.images import image_tag
 from academy.vouchers.records import GPU_HOUR, Entry
 from tests.browser.test_journeys import Running, Visitor, start
+from tests.conftest import images_archive
 from tests.standin import Driver, engine, gpus, library
 
 pytestmark = [pytest.mark.browser, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
@@ -49,12 +49,12 @@ def academy(browser: Any, images: None, tmp_path_factory: pytest.TempPathFactory
             **SMALL,
         },
     }
-    with engine(UUIDS, [image_tag("notebook"), image_tag("sandbox")]) as host, pytest.MonkeyPatch.context() as patch:
+    with engine(UUIDS, images_archive()) as host, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", host)
         patch.setenv("LD_LIBRARY_PATH", str(folder))
         patch.setenv("STANDIN_NVML", str(driver.path))
         settings_module.docker_answers.cache_clear()
-        yield from start(folder, "docker", profiles=profiles, gpus={"voucher_grace_minutes": 0})
+        yield from start(folder, "docker", ["foundations"], profiles=profiles, gpus={"voucher_grace_minutes": 0})
     settings_module.docker_answers.cache_clear()
 
 

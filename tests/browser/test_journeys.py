@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,13 @@ class Running:
         return name[1]
 
 
-def start(folder: Path, backend: str, **sections: dict[str, Any]) -> Iterator[Running]:
+def start(folder: Path, backend: str, courses: Collection[str] = (), **sections: dict[str, Any]) -> Iterator[Running]:
+    """An academy with some of this repository's courses; without names with all."""
+    for course in courses:
+        (folder / "courses").mkdir(exist_ok=True)
+        (folder / "courses" / course).symlink_to(CHECKOUT / "courses" / course)
+    if courses:
+        sections["academy"] = {"courses": str(folder / "courses")}
     config = write_config(folder, spawner={"backend": backend}, grading={"backend": backend}, **sections)
     output = folder / "output.txt"
     environment = {**os.environ, **NO_MODEL, "ACADEMY_CONFIG": str(config), "COLUMNS": "200"}
@@ -109,7 +115,7 @@ def in_containers(images: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def in_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    yield from start(tmp_path_factory.mktemp("local"), "local")
+    yield from start(tmp_path_factory.mktemp("local"), "local", ["foundations"])
 
 
 class Visitor:

@@ -48,7 +48,7 @@ WORKER = """
 from academy.settings import load
 from grading import worker
 assert worker.CLAIM_SECONDS and worker.HEARTBEAT_SECONDS and worker.ATTEMPTS
-worker.CLAIM_SECONDS, worker.HEARTBEAT_SECONDS, worker.ATTEMPTS = 10.0, 1.5, 100
+worker.CLAIM_SECONDS, worker.HEARTBEAT_SECONDS, worker.ATTEMPTS = 6.0, 1.5, 100
 worker.main(load())
 """
 

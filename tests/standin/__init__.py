@@ -45,14 +45,14 @@ def gpus(uuids: Iterable[str], percent: int = 0) -> list[str]:
 
 
 @contextmanager
-def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
+def engine(uuids: Iterable[str], archive: Path) -> Iterator[str]:
     """A Docker Engine of its own whose runtime ``nvidia`` gives out stand-ins of GPUs; the value is for DOCKER_HOST.
 
     Beside the machine's own, so that nobody's settings change. It leaves the firewall to that one, takes addresses that the
     other does not give out, and leaves no network behind.
 
     Args:
-        images: tags to copy from the machine's engine.
+        archive: the images that it has.
     """
     folder = Path(tempfile.mkdtemp(prefix="academy-engine-"))  # short: paths of sockets lie in it
     shutil.copy(HERE / "runtime.py", folder / "nvidia")
@@ -80,8 +80,7 @@ def engine(uuids: Iterable[str], images: Iterable[str]) -> Iterator[str]:
             assert process.poll() is None, (folder / "log").read_text()[-3000:]
             assert time.monotonic() < deadline, (folder / "log").read_text()[-3000:]
             time.sleep(0.2)
-        with subprocess.Popen(["docker", "save", *images], stdout=subprocess.PIPE) as saved:
-            subprocess.run(["docker", "load", "--quiet"], env=environment, stdin=saved.stdout, check=True, capture_output=True)
+        subprocess.run(["docker", "load", "--quiet", "--input", archive], env=environment, check=True, capture_output=True)
         yield host
     finally:
         for kind in ("container", "network"):  # a bridge outlives its engine
