@@ -97,7 +97,7 @@ class Box:
 
     @property
     def worn(self) -> bool:
-        return self.runs >= MOST_RUNS or time.time() > self.expires - 2 * self.settings.grading.timeout
+        return self.runs >= MOST_RUNS or time.time() > self.expires - 4 * self.settings.grading.timeout
 
     def order(self, op: str, descriptors: tuple[int, ...] = (), **more: Any) -> dict[str, Any]:
         """Tell the process inside to do something; its answer.

@@ -42,7 +42,7 @@ MAX_OUTPUTS = 1000  # of one cell
 STUCK_SECONDS = 5.0  # from an interrupt until a cell must have ended
 MOST_PROBES = 4  # of one test
 _dice = random.SystemRandom()
-PROBE_SECONDS = 2.0  # a test that took longer has one probe only
+PROBE_SECONDS = 2.0  # for the probes of a test, beyond what they should take
 _HIDDEN = re.compile(r"^[^\n]*BEGIN HIDDEN TESTS.*?(?:^[^\n]*END HIDDEN TESTS[^\n]*(?:\n|\Z)|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -248,13 +248,13 @@ class _Run:
         for index in sorted(self.plan.ordinary, key=lambda index: bool(hidden_lines(self.sent.cells[index].source))):
             self.probe(student, sources)
             self.cell(student, index)
-        # our doubts do not cost the student's time
-        self.deadline += sum(PROBE_SECONDS + 3 * self.probes(index) * self.took[index] for index in tests)
+        # our doubts do not cost the student's time, but have an end
+        self.deadline += min(2 * self.timeout, sum(PROBE_SECONDS + 3 * MOST_PROBES * self.took[index] for index in tests))
         for _ in range(MOST_PROBES):
             self.probe(student, sources)
         for index in tests:
             cell = self.sent.cells[index]
-            if self.done[index]["status"] == "ok" and self.contradicted(student, cell.source, self.probes(index)):
+            if self.done[index]["status"] == "ok" and self.contradicted(student, cell.source):
                 self.tampered(f"{cell.metadata.nbgrader.grade_id} passes whatever it asks for")
         if self.flags:
             self.refuse(tests)
@@ -263,9 +263,6 @@ class _Run:
     def beside(self) -> list[int]:
         """The tests that run in the student's process."""
         return [index for index in self.plan.student if is_test(self.sent.cells[index])] + self.plan.ordinary
-
-    def probes(self, index: int) -> int:
-        return 1 if self.took[index] > PROBE_SECONDS else MOST_PROBES
 
     def doubt(self) -> None:
         """The run ended before its tests were looked into: whoever ends it in time would never be found out."""
@@ -291,7 +288,7 @@ class _Run:
         if (done["status"] == "ok") is not wanted or said:
             self.tampered("a probe that must fail passed" if not wanted else "a probe that must pass failed")
 
-    def contradicted(self, student: _Talk, source: str, most: int) -> bool:
+    def contradicted(self, student: _Talk, source: str) -> bool:
         """Whether a contradiction and the test itself pass; once might be because of what ran before, or by turns."""
 
         def passes(text: str) -> bool:
@@ -299,7 +296,7 @@ class _Run:
 
         return any(
             all(map(passes, (probe, source, source, probe))) and not (reached and passes(reached))
-            for probe, reached in must_fail(source)[:most]
+            for probe, reached in must_fail(source)
         )
 
     def tampered(self, how: str) -> None:
