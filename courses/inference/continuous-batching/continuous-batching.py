@@ -328,11 +328,11 @@ print(hint("batch-guess", two=two_guess, many=many_guess, **found))
 #
 # Here every slot was always taken. Real requests differ in length, and left alone, slots fall empty. That is the problem to solve now.
 
-# %% [markdown] id="task-count" lang="ko" reviewed="520a4c8cd2bb"
+# %% [markdown] id="task-count" lang="ko" reviewed="9f8b8d9daa6d"
 # ## 과제 1. 몇 단계나 걸릴까 (쉬움)
 #
-# 만들기 전에 세어 봐요. `lengths[i]`는 i번째 요청에 필요한 디코드 단계의 수이고, 자리는 `slots`개예요. 두 함수 모두 **정수**를
-# 돌려줘요.
+# 만들기 전에 세어 봐요. `lengths[i]`는 i번째 요청에 필요한 디코드 단계의 수이고(프리필만으로 끝나는 요청은 0), 자리는 `slots`개예요. 두
+# 함수 모두 **정수**를 돌려줘요. 합이 아무리 커도 정확해야 하니 부동소수점으로 나누지 마세요.
 #
 # - `static_steps(lengths, slots)`: 정적 배칭에 걸리는 단계. 온 순서대로 `slots`건씩 묶고, 한 묶음이 **모두 끝나야** 다음 묶음을 시작해요.
 #   마지막 묶음은 `slots`건보다 적을 수 있어요.
@@ -344,8 +344,8 @@ print(hint("batch-guess", two=two_guess, many=many_guess, **found))
 # %% [markdown] id="task-count" lang="en"
 # ## Task 1. How many steps will it take (easy)
 #
-# Count before you build. `lengths[i]` is the number of decode steps that request i needs, and there are `slots` slots. Both
-# functions return **integers**.
+# Count before you build. `lengths[i]` is the number of decode steps that request i needs (0 if it is done after prefill), and
+# there are `slots` slots. Both functions return **integers**, exact however large the sum: divide without floats.
 #
 # - `static_steps(lengths, slots)`: the steps that static batching takes. Requests are grouped as they came, `slots` at a time,
 #   and a group begins only when **all** of the one before are done. The last group may be smaller.
@@ -373,7 +373,7 @@ assert submission.least_steps([3, 3, 3, 3], 2) == 6, hint("count-least")
 assert submission.least_steps([1, 1, 20], 4) == 20, hint("count-longest")
 ### BEGIN HIDDEN TESTS
 for _ in range(50):
-    lengths = [random.randint(1, 40) for _ in range(random.randint(1, 30))]
+    lengths = [random.randint(0, random.choice([1, 40])) for _ in range(random.randint(1, 30))]
     slots = random.randint(1, 12)
     expected, group = 0, []
     for length in lengths:
@@ -387,13 +387,14 @@ for _ in range(50):
     bound = 0
     while bound * slots < sum(lengths) or bound < max(lengths):
         bound += 1
+    assert least <= bound, hint("count-least")
     assert least == bound, hint("count-round-up")
-    assert int(found) == found and int(least) == least, hint("count-integer")
+    assert hasattr(found, "__index__") and hasattr(least, "__index__"), hint("count-integer")
 assert submission.least_steps([10**17, 10**17, 10**17, 2], 3) == 10**17 + 1, hint("count-integer")
 assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hint("count-empty")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-scheduler" lang="ko" reviewed="5f5508580225"
+# %% [markdown] id="task-scheduler" lang="ko" reviewed="2a01d136b401"
 # ## 과제 2. 스케줄러 (어려움)
 #
 # `Scheduler`의 세 메서드를 완성하세요. `waiting`은 기다리는 요청의 줄, `running`은 자리 번호에서 요청을 찾는 사전, `free`는 빈자리의
@@ -402,12 +403,13 @@ assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hin
 # - `admit()`: 빈자리가 있고 기다리는 요청이 있는 동안, **먼저 온 요청부터** 자리에 앉혀요. 프리필이 만든 첫 토큰은 그 요청의
 #   `tokens`에 넣어요. 이번에 앉힌 요청의 수를 돌려줘요.
 # - `evict()`: 끝난 요청을 모두 내보내요. 엔진의 자리도 비우고(`release`), 그 자리는 다시 쓸 수 있어야 해요. 내보낸 요청마다
-#   `(번호, 토큰 리스트)` 쌍을 리스트로 돌려줘요.
+#   `(번호, 토큰 리스트)` 쌍을 리스트로 돌려줘요. 리스트 안의 순서는 상관없어요.
 # - `step()`: 한 단계예요. 앉힐 수 있는 요청을 앉히고, 앉아 있는 **모든** 요청을 한꺼번에 **한 번만** 디코드하고, 끝난 요청을 내보내요.
 #   이번 단계에 끝난 요청들을 `evict`와 같은 꼴로 돌려줘요. 할 일이 없으면 엔진을 부르지 말고 빈 리스트를 돌려줘요.
 #
 # 조심할 곳이 두 군데예요. 어떤 요청은 **프리필만으로 끝나요**(`most`가 1이거나 첫 토큰이 `stop`일 때). 이런 요청을 디코드하면 토큰이
-# 하나 더 생겨요. 그리고 `decode`가 돌려준 토큰이 **누구의 것인지** 헷갈리지 마세요. 요청은 온 순서와 다른 순서로 끝나요.
+# 하나 더 생겨요. 이런 요청의 자리는 같은 단계에 다시 채워도 되고 다음 단계에 채워도 돼요. 그리고 `decode`가 돌려준 토큰이 **누구의
+# 것인지** 헷갈리지 마세요. 요청은 온 순서와 다른 순서로 끝나요.
 
 # %% [markdown] id="task-scheduler" lang="en"
 # ## Task 2. The scheduler (hard)
@@ -419,14 +421,14 @@ assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hin
 # - `admit()`: while there is a free slot and somebody waits, seats a request, **first come, first served**. The first token,
 #   which prefill makes, goes into the request's `tokens`. Returns how many were seated.
 # - `evict()`: lets all finished requests out. The engine's slot is freed too (`release`), and can be used again. Returns a
-#   list with a pair `(number, list of tokens)` for each.
+#   list with a pair `(number, list of tokens)` for each, in any order.
 # - `step()`: one step. Seats whom it can, decodes **all** seated requests together, **once**, and lets the finished ones out.
 #   Returns those that finished in this step, as `evict` does. With nothing to do it leaves the engine alone and returns an
 #   empty list.
 #
 # Two places need care. Some requests **are done after prefill** (`most` is 1, or the first token is `stop`); decoding them
-# would make one token too many. And keep track of **whose** the tokens are that `decode` returns: requests finish in another
-# order than they came.
+# would make one token too many; their slots may be filled again in the same step or in the next. And keep track of **whose**
+# the tokens are that `decode` returns: requests finish in another order than they came.
 
 # %% id="scheduler" kind="solution"
 class Request:
@@ -485,7 +487,7 @@ engine = Rehearsal(slots=3)
 scheduler = submission.Scheduler(engine)
 for number in range(5):
     scheduler.submit(number, [10 + number], most=4)
-assert scheduler.admit() == 3, hint("admit-count")
+assert scheduler.admit() == 3, hint("admit-count", slots=3, waiting=5)
 assert engine.prefills == 3 and engine.steps == 0, hint("admit-prefills")
 assert [event[3] for event in engine.log] == [[10], [11], [12]], hint("admit-order")
 assert scheduler.admit() == 0, hint("admit-full")
@@ -499,6 +501,10 @@ assert scheduler.admit() == 1 and len(engine.used) == 1, hint("admit-one")
 scheduler.submit("b", [4], 9)
 scheduler.submit("c", [5, 6], 9)
 assert scheduler.admit() == 2 and len(engine.used) == 3, hint("admit-one")
+scheduler = submission.Scheduler(Rehearsal(40))
+for number in range(50):
+    scheduler.submit(number, [number], 9)
+assert scheduler.admit() == 40, hint("admit-count", slots=40, waiting=50)
 ### END HIDDEN TESTS
 
 # %% id="test-evict" kind="test" points=2
@@ -530,6 +536,16 @@ scheduler.submit("zero", [73], 7, 0)
 scheduler.admit()
 found = scheduler.evict()
 assert [(number, list(tokens)) for number, tokens in found] == [("zero", [0])], hint("evict-zero")
+engine = Rehearsal(slots=5)
+scheduler = submission.Scheduler(engine)
+for number, (most, stop) in enumerate([(1, None), (7, first), (7, None), (1, first), (7, first)]):
+    scheduler.submit(number, [8, 8], most, stop)
+scheduler.admit()
+found = sorted(number for number, _ in scheduler.evict())
+assert found == [0, 1, 3, 4] and len(engine.used) == 1, hint("evict-all")
+for number in range(5, 10):
+    scheduler.submit(number, [number], 7)
+assert scheduler.admit() == 4 and len(engine.used) == 5, hint("evict-reuse")
 ### END HIDDEN TESTS
 
 # %% id="drive" kind="locked"
@@ -561,22 +577,41 @@ assert drive(scheduler, []) == {} and engine.rows == 4, hint("step-rows")
 ### BEGIN HIDDEN TESTS
 third = [(number, list(tokens)) for number, tokens in scheduler.step()]
 assert third == [("b", alone(Rehearsal(1), [2], 4))], hint("step-text")
-assert list(scheduler.step()) == [] and engine.steps == 3, hint("step-idle")
+calls = []
+engine.decode = lambda *given: calls.append(given) or []
+assert list(scheduler.step()) == [] and not calls, hint("step-idle")
 scheduler.submit("d", [4], most=1)
 fourth = [(number, list(tokens)) for number, tokens in scheduler.step()]
 assert fourth == [("d", alone(Rehearsal(1), [4], 1))], hint("step-prefill")
-assert engine.steps == 3 and engine.used == set(), hint("step-idle")
+assert not calls and engine.used == set(), hint("step-idle")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
+class Watched:
+    def __init__(self, engine):
+        self.engine, self.scheduler = engine, submission.Scheduler(engine)
+        self.submit = self.scheduler.submit
+
+    def step(self):
+        engine = self.engine
+        steps, rows, seated, events = engine.steps, engine.rows, len(engine.used), len(engine.log)
+        ended = list(self.scheduler.step())
+        assert engine.steps <= steps + 1, hint("step-once", steps=engine.steps - steps)
+        rows = engine.rows - rows
+        assert rows >= seated, hint("step-all", rows=rows, seated=seated)
+        left = sum(event[0] == "out" for event in engine.log[events:])
+        assert len(ended) == left, hint("step-late", left=left, ended=len(ended))
+        return ended
+
+
 for slots in (1, 3, 8, 40):
     engine, expected, arrivals = Rehearsal(slots), {}, []
     for number in range(60):
-        prompt = [random.randint(0, 96) for _ in range(random.randint(1, 6))]
+        prompt = [random.randint(0, 96) for _ in range(random.randint(1, 20))]
         most = random.choice([1, 2, 3, 5, 8, 30])
-        stop = random.choice([None, random.randint(0, 96), 5])
-        arrivals.append((random.randint(0, 40), 100 + number, prompt, most, stop))
+        stop = random.choice([None, *alone(Rehearsal(1), prompt, most)])
+        arrivals.append((random.randint(0, 12), 100 + number, prompt, most, stop))
         expected[100 + number] = alone(Rehearsal(1), prompt, most, stop)
-    found = drive(submission.Scheduler(engine), sorted(arrivals, key=lambda arrival: arrival[0]))
+    found = drive(Watched(engine), sorted(arrivals, key=lambda arrival: arrival[0]))
     for number, tokens in expected.items():
         assert found[number] == tokens, hint("step-several", slots=slots)
     assert engine.used == set() and engine.prefills == 60, hint("step-left")
@@ -656,12 +691,19 @@ assert engine.steps <= 1.05 * wanted, hint("steps", steps=engine.steps, wanted=w
 for slots, n in [(1, 5), (2, 31), (8, 64), (16, 100), (32, 33)]:
     lengths = varied_lengths(random.random(), n, typical=random.choice([3, 10, 25]))
     engine = Rehearsal(slots)
-    drive(submission.Scheduler(engine), requests_of(lengths))
+    scheduler = submission.Scheduler(engine)
+    for _, *request in requests_of(lengths):
+        scheduler.submit(*request)
+    while engine.prefills < n or engine.used:
+        before, wanted = engine.rows, min(slots, len(engine.used) + n - engine.prefills)
+        scheduler.step()
+        rows = engine.rows - before
+        assert rows == wanted, hint("steps-idle", slots=slots, rows=rows, wanted=wanted)
+        text = hint("step-wasted", rows=engine.rows, wanted=sum(lengths))
+        assert engine.rows <= sum(lengths), text
     wanted = greedy_steps(lengths, slots)
     text = hint("steps-several", slots=slots, steps=engine.steps, wanted=wanted)
     assert engine.steps <= 1.05 * wanted, text
-    text = hint("step-wasted", rows=engine.rows, wanted=sum(lengths))
-    assert engine.rows == sum(lengths), text
 ### END HIDDEN TESTS
 
 # %% id="test-order" kind="test" points=2
@@ -675,13 +717,14 @@ assert order == [0, 1, 2, 3, 4, 5], hint("order", order=order)
 for slots in (1, 4):
     engine = Rehearsal(slots)
     arrivals, step = [], 0
-    for number in range(90):
+    for number in random.sample(range(60), 60):
         step += random.choice([0, 0, 1])
-        most = random.choice([2, 3, 3, 40])
-        arrivals.append((step, number, [number], most))
+        prompt = [number] * random.randint(1, 40)
+        most = random.choice([2, 3, 3, 3, 40, 300])
+        arrivals.append((step, number, prompt, most))
     drive(submission.Scheduler(engine), arrivals)
     order = [event[3][0] for event in engine.log if event[0] == "in"]
-    assert order == list(range(90)), hint("order-several", slots=slots)
+    assert order == [arrival[1] for arrival in arrivals], hint("order-several", slots=slots)
 ### END HIDDEN TESTS
 
 # %% [markdown] id="fair" lang="ko" reviewed="a24304ad4d5b"
@@ -807,17 +850,18 @@ with when_solved():
 # $\text{all tokens} / \text{slots}$, and from then on takes only its own length. So the whole takes no more than the sum of
 # the two limits, which is at most twice what any scheduler needs.
 
-# %% [markdown] id="task-serve" lang="ko" reviewed="df0c18cadcac"
+# %% [markdown] id="task-serve" lang="ko" reviewed="255b246bb5cf"
 # ## 과제 4. 한꺼번에 처리하기 (보통)
 #
 # `serve(engine, requests)`를 완성하세요. `requests`는 `(prompt, most)` 쌍의 리스트예요. 여러분의 `Scheduler`로 모두 처리하고, 답(토큰의
-# 리스트)을 **요청한 순서대로** 리스트에 담아 돌려줘요.
+# 리스트)을 **요청한 순서대로** 리스트에 담아 돌려줘요. 프롬프트가 같은 요청도 하나하나 따로 처리해요.
 
 # %% [markdown] id="task-serve" lang="en"
 # ## Task 4. Serve them all (medium)
 #
 # Complete `serve(engine, requests)`. `requests` is a list of pairs `(prompt, most)`. Serve them all with your `Scheduler` and
-# return the answers (lists of tokens) as a list, **in the order of the requests**.
+# return the answers (lists of tokens) as a list, **in the order of the requests**. Those with equal prompts are served
+# separately too.
 
 # %% id="serve" kind="solution"
 def serve(engine, requests):
@@ -837,13 +881,15 @@ found = submission.serve(engine, requests)
 assert len(found) == 5, hint("serve-count")
 assert [list(tokens) for tokens in found] == one_by_one(Rehearsal(1), requests), hint("serve-order")
 ### BEGIN HIDDEN TESTS
-for slots in (1, 7, 64):
-    engine, requests = Rehearsal(slots), draw_requests(random.random(), 50, 1, 30)
+requests = draw_requests(random.random(), 50, 1, 30)
+for slots in (1, 7, 7, 64):
+    engine = Rehearsal(slots)
     found = [list(tokens) for tokens in submission.serve(engine, requests)]
     assert found == one_by_one(Rehearsal(1), requests), hint("serve-order")
     wanted = greedy_steps([most - 1 for _, most in requests], slots)
     text = hint("steps-several", slots=slots, steps=engine.steps, wanted=wanted)
     assert engine.steps <= 1.05 * wanted, text
+    assert engine.prefills == 50, hint("serve-prefills", prefills=engine.prefills)
 assert list(submission.serve(Rehearsal(2), [])) == [], hint("serve-nothing")
 ### END HIDDEN TESTS
 
@@ -1071,14 +1117,14 @@ with when_solved():
 # One waste is left. This engine reserves **the longest length** for every slot. Most of it stays empty, and keeps us from having
 # more slots. Unit 4.5 takes it back.
 
-# %% [markdown] id="task-price" lang="ko" reviewed="51ff6e5df2ec"
+# %% [markdown] id="task-price" lang="ko" reviewed="1177db23cad6"
 # ## 과제 7. 돈으로 말하기 (보통)
 #
 # 배치를 키우면 토큰은 싸지지만, 한 단계가 길어져서 **한 사람이 받는 글은 느려져요.** 손님은 사람이 읽는 속도보다 느리면 떠나요. 그러니
 # 약속한 시간 안에서 가장 싼 배치를 골라야 해요.
 #
 # - `won_per_million(slots, seconds, won_per_hour)`: 한 단계에 `seconds`초가 걸리고 그때마다 토큰 `slots`개가 나올 때, 토큰 백만 개에 드는
-#   돈(원)이에요. 서버를 한 시간 빌리는 값은 `won_per_hour`원이에요.
+#   돈(원)이에요. 서버를 한 시간 빌리는 값은 `won_per_hour`원이에요. 단계 수가 나누어떨어지지 않아도 반올림하지 마세요.
 # - `cheapest(measured, slowest)`: `measured`는 배치 크기에서 한 단계의 시간(초)을 찾는 사전이에요. 한 단계가 `slowest`초를 **넘지 않는**
 #   배치 가운데 토큰이 가장 싼 것을 골라 배치 크기를 돌려줘요. 값이 같으면 작은 배치가 나아요(왜일까요?). 하나도 없으면 0이에요.
 
@@ -1089,7 +1135,7 @@ with when_solved():
 # comes more slowly than they read. So pick the cheapest batch that keeps the promised time.
 #
 # - `won_per_million(slots, seconds, won_per_hour)`: a step takes `seconds` and makes `slots` tokens; how many won do a million
-#   tokens cost? The server costs `won_per_hour` won an hour.
+#   tokens cost? The server costs `won_per_hour` won an hour. Do not round, even where the steps do not divide evenly.
 # - `cheapest(measured, slowest)`: `measured` is a dictionary from batch sizes to seconds of one step. Of the batches whose step
 #   takes **no more than** `slowest` seconds, return the size of the one with the cheapest tokens. Of equally cheap ones the
 #   smaller is better (why?). Return 0 when there is none.
@@ -1114,18 +1160,25 @@ assert submission.cheapest({1: 0.010, 8: 0.020, 32: 0.050}, 0.030) == 8, hint("p
 assert submission.cheapest({1: 0.010, 2: 0.030, 4: 0.050}, 1.0) == 1, hint("price-per-token")
 ### BEGIN HIDDEN TESTS
 assert abs(submission.won_per_million(1, 0.5, 720) - 100_000) < 1e-3, hint("price-won")
-assert submission.cheapest({32: 0.032, 8: 0.008, 16: 0.016}, 0.02) == 8, hint("price-tie")
+for batches in ({8: 0.008, 16: 0.016, 32: 0.032}, {32: 0.032, 16: 0.016, 8: 0.008}):
+    assert submission.cheapest(batches, 0.02) == 8, hint("price-tie")
 assert submission.cheapest({1: 0.010, 8: 0.020}, 0.020) == 8, hint("price-equal")
 assert submission.cheapest({1: 0.010, 8: 0.020}, 0.005) == 0, hint("price-none")
 assert submission.cheapest({}, 1.0) == 0, hint("price-none")
 for _ in range(30):
-    times = {slots: random.uniform(0.001, 0.1) for slots in random.sample(range(1, 65), 9)}
-    slowest = random.uniform(0.0, 0.12)
-    best = 0
-    for slots, seconds in times.items():
-        if seconds <= slowest and (best == 0 or seconds / slots < times[best] / best):
-            best = slots
-    assert submission.cheapest(times, slowest) == best, hint("price-limit")
+    sizes, won_per_hour = random.sample(range(1, 65), 9), random.uniform(100, 5000)
+    times = {slots: random.uniform(0.001, 0.1) for slots in sizes}
+    nearly_equal = {slots: slots * random.uniform(0.001, 0.00101) for slots in sizes}
+    for batches in (times, nearly_equal):
+        slowest = random.uniform(0.0, 0.12)
+        best = 0
+        for slots, seconds in batches.items():
+            if seconds <= slowest and (best == 0 or seconds / slots < batches[best] / best):
+                best = slots
+            wanted = 1_000_000 * seconds / slots * won_per_hour / 3600
+            won = submission.won_per_million(slots, seconds, won_per_hour)
+            assert abs(won - wanted) < 1e-9 * wanted, hint("price-won")
+        assert submission.cheapest(batches, slowest) == best, hint("price-limit")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="money" lang="ko" reviewed="1202e1c17241"
