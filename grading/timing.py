@@ -230,18 +230,18 @@ def picture(name: str, ratio: float, low: float, high: float, at_least: float) -
     ticks = [tick for power in range(math.ceil(math.log10(most))) for step in (1, 2, 5) if (tick := step * 10**power) <= most]
     gate_at = x(at_least)
     parts = [
-        f'<text x="{left}" y="16" font-weight="bold">{html.escape(text)}</text>',
-        f'<rect x="{left}" y="30" width="{max(x(ratio) - left, 1):.1f}" height="18" rx="2" fill="{colour}"/>',
-        f'<path d="M{x(low):.1f} 39H{x(high):.1f}M{x(low):.1f} 33v12M{x(high):.1f} 33v12" stroke="#1f2328" stroke-width="2"/>',
-        f'<path d="M{gate_at:.1f} 24v34" stroke="#0b57d0" stroke-width="3" stroke-dasharray="5 3"/>',
-        f'<text x="{min(gate_at + 5, right - 60):.1f}" y="28" fill="#0b57d0">&#8805; {at_least:g}x</text>',
-        f'<path d="M{left} 58H{right}" stroke="#57606a"/>',
-        *(f'<text x="{x(tick):.1f}" y="73" text-anchor="middle" fill="#57606a">{tick}x</text>' for tick in ticks),
+        f'<text x="{left}" y="14" font-weight="bold">{html.escape(text)}</text>',
+        f'<rect x="{left}" y="38" width="{max(x(ratio) - left, 1):.1f}" height="18" rx="2" fill="{colour}"/>',
+        f'<path d="M{x(low):.1f} 47H{x(high):.1f}M{x(low):.1f} 41v12M{x(high):.1f} 41v12" stroke="#1f2328" stroke-width="2"/>',
+        f'<path d="M{gate_at:.1f} 24v42" stroke="#0b57d0" stroke-width="3" stroke-dasharray="5 3"/>',
+        f'<text x="{min(gate_at + 5, right - 60):.1f}" y="33" fill="#0b57d0">&#8805; {at_least:g}x</text>',
+        f'<path d="M{left} 66H{right}" stroke="#57606a"/>',
+        *(f'<text x="{x(tick):.1f}" y="81" text-anchor="middle" fill="#57606a">{tick}x</text>' for tick in ticks),
     ]
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="480" height="80" viewBox="0 0 480 80" font-family="sans-serif" '
+        '<svg xmlns="http://www.w3.org/2000/svg" width="480" height="88" viewBox="0 0 480 88" font-family="sans-serif" '
         f'font-size="12" role="img"><title>{html.escape(f"{text}, >= {at_least:g}x")}</title>'
-        f'<rect width="480" height="80" fill="#fff"/>{"".join(parts)}</svg>'
+        f'<rect width="480" height="88" fill="#fff"/>{"".join(parts)}</svg>'
     )
 
 

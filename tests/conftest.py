@@ -23,6 +23,7 @@ from academy.database import Database
 from academy.images import NAMES, image_tag
 from academy.network import free_port
 from academy.settings import CHECKOUT, Settings
+from grading import sandbox
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 CHROMIUM_ARGS = [
@@ -51,6 +52,10 @@ def _missing(mark: str) -> str | None:
     if mark == "gpu" and not glob.glob("/dev/nvidia[0-9]*"):
         return "no GPU"
     return None
+
+
+def pytest_sessionfinish() -> None:
+    sandbox.close_all()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
