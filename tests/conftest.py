@@ -10,6 +10,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,15 @@ def _missing(mark: str) -> str | None:
     if mark == "gpu" and not glob.glob("/dev/nvidia[0-9]*"):
         return "no GPU"
     return None
+
+
+def until(check: Callable[[], Any], seconds: float = 120) -> Any:
+    """What ``check`` gives, once it gives something."""
+    deadline = time.monotonic() + seconds
+    while not (found := check()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+    return found
 
 
 def pytest_sessionfinish() -> None:

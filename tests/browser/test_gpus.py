@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -24,7 +23,7 @@ from academy.database import Database, now
 from academy.gpus.records import Booking, Held, Lease, Wait
 from academy.vouchers.records import GPU_HOUR, Entry
 from tests.browser.test_journeys import Running, Visitor, start
-from tests.conftest import images_archive
+from tests.conftest import images_archive, until
 from tests.standin import Driver, engine, gpus, library
 
 pytestmark = [pytest.mark.browser, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(900)]
@@ -70,14 +69,6 @@ def holders(academy: Running) -> dict[str, str]:
     with transaction(academy) as session:
         pairs = select(Lease.login, Held.device).join(Held, Held.lease_id == Lease.id)
         return {login: device for login, device in session.execute(pairs)}
-
-
-def until(check: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.3)
-    return found
 
 
 def kill(academy: Running, part: str) -> None:

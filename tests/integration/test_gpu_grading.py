@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -23,6 +22,7 @@ from academy.people import Person
 from grading import operations
 from grading.records import Job
 from grading.worker import Worker
+from tests.conftest import until
 from tests.integration.test_grading import LIMITS, Class, make_class
 from tests.integration.units import COURSE, RIGHT, UNIT, answer
 
@@ -74,14 +74,6 @@ def watch(group: Class) -> Watch:
 def sees(uuid: str) -> str:
     """An answer that is right only where the run sees this device and no other."""
     return f'import os\nassert os.environ["CUDA_VISIBLE_DEVICES"] == "{uuid}"\n{RIGHT}'
-
-
-def until(check: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return found
 
 
 def leases(group: Class) -> list[Lease]:

@@ -25,6 +25,7 @@ from academy.gpus.records import Booking, Held, Lease, Wait
 from academy.network import hub_api_url
 from academy.people import Person, enrol
 from academy.settings import Settings
+from tests.conftest import until
 from tests.integration.hub import Hub, Visitor
 
 UUIDS = ["GPU-aaaa", "GPU-bbbb"]
@@ -61,14 +62,6 @@ def holders(hub: Hub) -> dict[str, str]:
     with transaction(hub) as session:
         pairs = select(Lease.login, Held.device).join(Held, Held.lease_id == Lease.id)
         return {login: device for login, device in session.execute(pairs)}
-
-
-def until(check: Callable[[], Any], seconds: float = 120) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
-    return found
 
 
 class Waiting:

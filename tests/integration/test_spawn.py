@@ -26,7 +26,7 @@ from academy.gpus.records import Held
 from academy.images import image_tag
 from academy.settings import Settings
 from academy.vouchers import teams
-from tests.conftest import write_config
+from tests.conftest import until, write_config
 from tests.integration.hub import Hub, Visitor
 
 GPU = "GPU-00000000-0000-0000-0000-000000000000"  # that this machine does not have
@@ -55,14 +55,6 @@ def engine() -> Iterator[Any]:
     client = docker.from_env()
     yield client
     client.close()
-
-
-def until(check: Callable[[], Any], seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := check()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return found
 
 
 class Wire:
