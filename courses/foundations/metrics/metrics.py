@@ -33,6 +33,8 @@
 # **Time** 3 hours · **Before you start** 1.2 Splits, leakage, baselines (training and test, accuracy, baseline, cross-validation)
 
 # %% id="setup" kind="locked"
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_wine
@@ -193,7 +195,7 @@ np.testing.assert_array_equal(matrix, by_hand, err_msg=hint("confusion-value"))
 from sklearn.metrics import confusion_matrix
 
 generator = np.random.default_rng()
-for classes, n in [(2, 1), (2, 50), (3, 200), (7, 40), (12, 500)]:
+for classes, n in [(2, 1), (2, 2000), (3, 200), (7, 40), (20, 500)]:
     drawn, guessed = generator.integers(0, classes, (2, n))
     matrix = np.asarray(submission.confusion(drawn, guessed, classes))
     expected = confusion_matrix(drawn, guessed, labels=range(classes))
@@ -293,6 +295,13 @@ def assert_scores(result, expected, key, **values):
         assert np.isfinite(one).all(), hint("f1-zero", name=name)
         np.testing.assert_allclose(one, other, atol=1e-6, err_msg=hint(key, name=name, **values))
 
+
+def warnings_of(matrix):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        precision_recall_f1(matrix)
+    return len(caught)
+
 # %% id="test-f1" kind="test" points=3
 result = submission.precision_recall_f1(by_hand)
 assert len(result) == 3, hint("f1-three")
@@ -323,6 +332,10 @@ for matrix, expected in [
     (np.array([[0, 3], [2, 0]]), np.zeros((3, 2))),
 ]:
     assert_scores(submission.precision_recall_f1(matrix), expected, "f1-empty")
+    assert submission.warnings_of(matrix) == 0, hint("f1-warning")
+poor = np.array([[1, 8], [6, 1]])
+expected = [[1 / 7, 1 / 9], [1 / 9, 1 / 7], [1 / 8, 1 / 8]]
+assert_scores(submission.precision_recall_f1(poor), expected, "f1-value")
 large = np.array([[40_000_000, 10], [30, 60]])
 expected = [[4e7 / (4e7 + 30), 6 / 7], [4e7 / (4e7 + 10), 2 / 3], [8e7 / (8e7 + 40), 3 / 4]]
 assert_scores(submission.precision_recall_f1(large), expected, "f1-value")
@@ -459,7 +472,7 @@ class Watched:
 
 
 def by_luck(actual, predicted):
-    return np.random.default_rng().normal()
+    return np.random.default_rng().exponential() * (predicted[0] - actual[0])
 
 
 def assert_middle(interval, scores):
@@ -478,7 +491,7 @@ assert len(watched.calls) == 400, hint("bootstrap-calls", calls=len(watched.call
 for drawn, paired in watched.calls:
     assert drawn.shape == paired.shape == (30,), hint("bootstrap-size")
     assert np.array_equal(paired, drawn + 100), hint("bootstrap-pairs")
-assert any(len(np.unique(drawn)) < 30 for drawn, _ in watched.calls), hint("bootstrap-replacement")
+assert all(len(np.unique(drawn)) < 30 for drawn, _ in watched.calls), hint("bootstrap-replacement")
 assert_middle(interval, watched.scores)
 ### BEGIN HIDDEN TESTS
 rows = np.concatenate([drawn for drawn, _ in watched.calls])
@@ -506,8 +519,22 @@ two = submission.bootstrap(labels, guessed, again.score, 50, 7)
 submission.bootstrap(labels, guessed, other.score, 50, 8)
 assert tuple(one) == tuple(two) and first.scores == again.scores, hint("bootstrap-seed")
 assert first.scores != other.scores, hint("bootstrap-other-seed")
+drawn, others = ({rows.tobytes() for rows, _ in watch.calls} for watch in (first, other))
+assert not drawn & others, hint("bootstrap-overlap")
 alone = submission.bootstrap(np.array([2]), np.array([2]), Watched().score, 10, 0)
 np.testing.assert_allclose(tuple(alone), [1, 1], err_msg=hint("bootstrap-one-row"))
+pair, watched = np.array([0, 1]), Watched()
+submission.bootstrap(pair, pair, watched.score, 80, seed)
+assert len(watched.calls) == 80, hint("bootstrap-calls", calls=len(watched.calls))
+assert all(drawn.shape == (2,) for drawn, _ in watched.calls), hint("bootstrap-size")
+both = sum(len(np.unique(drawn)) == 2 for drawn, _ in watched.calls)
+assert 18 < both < 62, hint("bootstrap-few", both=both)
+many, watched = np.arange(20_000), Watched(by_luck)
+low, high = submission.bootstrap(many, many + 1, watched.score, 20, seed)
+assert all(drawn.shape == (20_000,) for drawn, _ in watched.calls), hint("bootstrap-size")
+ordered = sorted(watched.scores)
+ends = ordered[0] <= low <= ordered[1] and ordered[-2] <= high <= ordered[-1]
+assert ends, hint("interval-few")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="interval" lang="ko" reviewed="5cc25673349a"
@@ -600,10 +627,16 @@ for (drawn, paired), value in zip(watched.calls, watched.scores):
 assert scored[100].keys() == scored[500].keys(), hint("difference-same")
 assert len(scored[100]) == 400, hint("bootstrap-rounds")
 rows = [drawn for drawn, _ in watched.calls]
+assert all(len(np.unique(drawn)) < 40 for drawn in rows), hint("bootstrap-replacement")
 assert 24 < np.mean([len(np.unique(drawn)) for drawn in rows]) < 27, hint("bootstrap-replacement")
 often = np.bincount(np.concatenate(rows), minlength=40)
 assert often.min() > 600 and often.max() < 1000, hint("bootstrap-chances")
 assert_middle(interval, [scored[500][rows] - scored[100][rows] for rows in scored[100]])
+watched = Watched()
+submission.bootstrap_difference(labels, worse, worse, watched.score, 30, 1)
+assert len(watched.calls) == 60, hint("difference-equal", calls=len(watched.calls))
+low, high = submission.bootstrap_difference(labels, labels, worse, Watched().score, 200, 0)
+assert -0.4 < low < -0.2 < high < -0.05, hint("difference-worse")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
@@ -621,6 +654,8 @@ watches = [Watched(), Watched()]
 for seed, watch in zip((5, 6), watches):
     submission.bootstrap_difference(labels, first, second, watch.score, 20, seed)
 assert watches[0].scores != watches[1].scores, hint("bootstrap-other-seed")
+drawn, others = ({rows.tobytes() for rows, _ in watch.calls} for watch in watches)
+assert not drawn & others, hint("bootstrap-overlap")
 ### END HIDDEN TESTS
 
 # %% id="difference-code" kind="demo"
@@ -794,9 +829,9 @@ assert_error([0.7, 0.7, 0.3, 0.3], [1, 1, 0, 0], 2, 0.3, hint("ece-cancels"))
 from sklearn.calibration import calibration_curve
 
 generator = np.random.default_rng()
-for n, bins in [(400, 10), (60, 15), (30, 4), (1000, 7), (5, 50)]:
+for n, bins in [(400, 10), (60, 15), (30, 4), (1000, 7), (200, 50)]:
     confidence = generator.beta(4, 1.5, n)
-    correct = (generator.random(n) < confidence**2).astype(int)
+    correct = (generator.random(n) < 0.75).astype(int)
     shares, means = calibration_curve(correct, confidence, n_bins=bins)
     counts, _ = np.histogram(confidence, bins=bins, range=(0, 1))
     expected = np.sum(counts[counts > 0] / n * np.abs(shares - means))
