@@ -268,18 +268,23 @@ assert submission.cache_bytes(32, 8, 128, 8192, 1, 2) == 2**30, hint("bytes-larg
 assert submission.most_requests(80 * 2**30, 16 * 2**30, 2**30) == 64, hint("requests")
 ### BEGIN HIDDEN TESTS
 import random
+from numbers import Integral
 
 for _ in range(20):
-    numbers = [random.randint(1, 64) for _ in range(5)] + [random.choice([1, 2, 4, 8])]
+    factors = [random.randint(1, 64) for _ in range(5)] + [random.choice([1, 2, 4, 8])]
     expected = 2
-    for number in numbers:
-        expected *= number
-    found = submission.cache_bytes(*numbers)
+    for factor in factors:
+        expected *= factor
+    found = submission.cache_bytes(*factors)
     assert found == expected, hint("bytes-large")
-    assert isinstance(found, int), hint("bytes-integer")
-assert submission.most_requests(10, 16, 3) == 0, hint("requests-too-small")
-whole = submission.most_requests(3 * 10**18 - 1, 0, 3)
-assert whole == 10**18 - 1 and isinstance(whole, int), hint("requests-whole")
+    assert isinstance(found, Integral), hint("bytes-integer")
+found = submission.most_requests(10, 16, 3)
+assert found == 0 and isinstance(found, Integral), hint("requests-too-small")
+for count in range(20):
+    weights, request = random.randint(1, 10**11), random.randint(2, 10**9)
+    for rest in (0, request // 2, request - 1):
+        found = submission.most_requests(weights + count * request + rest, weights, request)
+        assert found == count and isinstance(found, Integral), hint("requests-whole")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-cache" lang="ko" reviewed="0aaa1826364f"
@@ -338,6 +343,10 @@ class Cache:
         self.length += t
         ### END SOLUTION
 
+# %% id="cache-tools" kind="locked"
+def addresses(cache):
+    return cache.keys.data_ptr(), cache.values.data_ptr()
+
 # %% id="test-cache" kind="test" points=4
 small = academy_lm.Model(layers=2, heads=2, width=8)
 cache = submission.Cache(small, 1, 6)
@@ -353,6 +362,7 @@ assert cache.length == 0, hint("cache-advance")
 cache.advance(3)
 assert cache.length == 3, hint("cache-length")
 ### BEGIN HIDDEN TESTS
+reserved = submission.addresses(cache)
 for layer in range(2):
     k, v = cache.append(layer, torch.full((1, 2, 1, 4), 5.0), torch.full((1, 2, 1, 4), 6.0))
     assert tuple(k.shape) == (1, 2, 4, 4), hint("cache-so-far")
@@ -361,21 +371,28 @@ for layer in range(2):
     assert (k[:, :, 3] == 5).all() and (v[:, :, 3] == 6).all(), hint("cache-place")
 cache.advance(1)
 assert tuple(cache.keys.shape) == (2, 1, 2, 6, 4), hint("cache-grows")
+assert submission.addresses(cache) == reserved, hint("cache-moved")
 assert (cache.keys[0, 0, :, 3] == 5).all(), hint("cache-preallocated")
 assert (cache.values[1, 0, :, 3] == 6).all(), hint("cache-preallocated")
 k, v = cache.append(0, torch.full((1, 2, 2, 4), 7.0), torch.full((1, 2, 2, 4), 8.0))
 assert tuple(k.shape) == tuple(v.shape) == (1, 2, 6, 4), hint("cache-to-the-end")
 assert (k[:, :, 4:] == 7).all() and (v[:, :, 4:] == 8).all(), hint("cache-to-the-end")
+k, v = cache.append(0, torch.full((1, 2, 1, 4), 9.0), torch.full((1, 2, 1, 4), 3.0))
+assert tuple(k.shape) == tuple(v.shape) == (1, 2, 5, 4), hint("cache-place")
+assert (k[:, :, 4] == 9).all() and (v[:, :, 4] == 3).all(), hint("cache-place")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-try:
-    cache.append(0, torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
-except ValueError:
-    refused = True
-else:
-    refused = False
-assert refused, hint("cache-full")
-assert cache.length == 4, hint("cache-advance")
+for length, t in ((4, 3), (6, 1)):
+    for layer in range(2):
+        try:
+            cache.append(layer, torch.ones(1, 2, t, 4), torch.ones(1, 2, t, 4))
+        except Exception as error:
+            refused = isinstance(error, ValueError)
+        else:
+            refused = False
+        assert refused, hint("cache-full")
+    assert cache.length == length, hint("cache-advance")
+    cache.advance(2)
 double = academy_lm.Model(layers=1, heads=3, width=12, dtype=torch.float64)
 first, second = submission.Cache(double, 4, 5), submission.Cache(double, 4, 5)
 drawn = torch.randn(4, 3, 2, 4, dtype=torch.float64)
@@ -491,6 +508,13 @@ for start in range(0, 12, 3):
     two = submission.forward_cached(exact, b[:, start : start + 3], second)
     assert_close(one, forward(exact, a)[:, start : start + 3], hint("forward-shared"))
     assert_close(two, forward(exact, b)[:, start : start + 3], hint("forward-shared"))
+filled = submission.Cache(exact, 1, 12)
+submission.forward_cached(exact, a[:, :3], filled)
+for layer in range(exact.layers):
+    filled.append(layer, first.keys[layer, :, :, 3:7], first.values[layer, :, :, 3:7])
+filled.advance(4)
+found = submission.forward_cached(exact, a[:, 7:], filled)
+assert_close(found, forward(exact, a)[:, 7:], hint("forward-shared"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-generate" lang="ko" reviewed="7029fc0492e5"
@@ -532,19 +556,20 @@ found = submission.generate(exact, prompt, 4)
 assert tuple(found.shape) == (1, 4), hint("generate-shape")
 assert torch.equal(found, generate_without_cache(exact, prompt, 4)), hint("generate-text")
 ### BEGIN HIDDEN TESTS
-grouped = academy_lm.Model(layers=2, heads=4, kv_heads=2, width=32, longest=64, dtype=torch.float64)
-cases = [(exact, 1, 1, 1), (exact, 1, 5, 30), (exact, 4, 7, 20)]
-cases += [(grouped, 2, 33, 32), (grouped, 1, 64, 1)]
-for tested, batch, length, n in cases:
-    prompt = torch.randint(0, tested.vocabulary, (batch, length))
-    tested.tokens = tested.calls = 0
-    found = submission.generate(tested, prompt, n)
-    counted, calls = tested.tokens, tested.calls
-    text = hint("generate-several", batch=batch, length=length, n=n)
-    assert torch.equal(found, generate_without_cache(tested, prompt, n)), text
-    wanted = batch * (length + n - 1)
-    assert counted == wanted, hint("generate-count", counted=counted, wanted=wanted)
-    assert calls == n, hint("generate-calls", calls=calls, wanted=n)
+grouped = academy_lm.Model(layers=2, heads=4, kv_heads=2, width=32, longest=700, dtype=torch.float64)
+grouped.head[:, academy_lm.END] *= 3
+cases = [(1, 1, 1), (3, 1, 4), (1, 5, 30), (4, 7, 20), (2, 33, 32), (1, 64, 1), (1, 640, 3)]
+for batch, length, n in cases:
+    prompt = torch.randint(0, exact.vocabulary, (batch, length))
+    for tested in (exact, grouped) if length < exact.longest else (grouped,):
+        tested.tokens = tested.calls = 0
+        found = submission.generate(tested, prompt, n)
+        counted, calls = tested.tokens, tested.calls
+        text = hint("generate-several", batch=batch, length=length, n=n)
+        assert torch.equal(found, generate_without_cache(tested, prompt, n)), text
+        wanted = batch * (length + n - 1)
+        assert counted == wanted, hint("generate-count", counted=counted, wanted=wanted)
+        assert calls == n, hint("generate-calls", calls=calls, wanted=n)
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 prompt = torch.randint(0, exact.vocabulary, (3, 9))
@@ -672,7 +697,8 @@ def error_on_meta(batch, length, n):
         made = generate(nowhere, prompt, n)
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:200]
-    return "" if made.device == prompt.device and made.shape == (batch, n) else str(made.device)
+    found = made.device, tuple(made.shape), nowhere.calls
+    return "" if found == (prompt.device, (batch, n), n) else f"{found}"
 
 # %% id="test-device" kind="test" points=1
 for batch, length, n in [(1, 3, 4), (2, 1, 3)]:
@@ -902,18 +928,18 @@ with when_solved():
     )
     print(hint("prefill", ratio=f"{found.ratio:.1f}"))
 
-# %% [markdown] id="task-money" lang="ko" reviewed="ccdd87161b22"
+# %% [markdown] id="task-money" lang="ko" reviewed="5b18e6b3c9c5"
 # ## 과제 6. 돈으로 말하기 (쉬움)
 #
 # 회사에서는 "5배 빨라졌어요"보다 "백만 토큰에 얼마예요"가 더 잘 통해요. `won_per_million(tokens_per_second, won_per_hour)`를 완성하세요.
-# 서버를 한 시간 빌리는 값이 `won_per_hour`원이고 1초에 `tokens_per_second`개를 만들 때, 토큰 백만 개에 드는 돈(원)이에요.
+# 서버를 한 시간 빌리는 값이 `won_per_hour`원이고 1초에 `tokens_per_second`개를 만들 때, 토큰 백만 개에 드는 돈(원)이에요. 반올림하지는 마세요.
 
 # %% [markdown] id="task-money" lang="en"
 # ## Task 6. Say it in money (easy)
 #
 # In a company, "what does a million tokens cost" is understood better than "five times faster". Complete
 # `won_per_million(tokens_per_second, won_per_hour)`: a server costs `won_per_hour` won an hour and makes `tokens_per_second`
-# tokens a second; how many won do a million tokens cost?
+# tokens a second; how many won do a million tokens cost? Do not round.
 
 # %% id="won-per-million" kind="solution"
 def won_per_million(tokens_per_second, won_per_hour):
@@ -925,7 +951,12 @@ def won_per_million(tokens_per_second, won_per_hour):
 # %% id="test-money" kind="test" points=1
 assert abs(submission.won_per_million(1000, 3600) - 1000) < 1e-6, hint("money")
 ### BEGIN HIDDEN TESTS
-assert abs(submission.won_per_million(250, 90) - 100) < 1e-6, hint("money")
+import random
+
+for _ in range(10):
+    rate, won = random.uniform(1, 5000), random.uniform(10, 9000)
+    expected = won / rate / 0.0036
+    assert abs(submission.won_per_million(rate, won) - expected) < 1e-6 * expected, hint("money")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="money" lang="ko" reviewed="6df9b7a35988"
