@@ -110,7 +110,7 @@ assert np.ndim(found) == 0, hint("loss-number")
 np.testing.assert_allclose(found, (0 + 1 + 9) / 3, rtol=1e-5, err_msg=hint("loss-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-for n, d in [(1, 1), (1, 5), (50, 3), (4, 9)]:
+for n, d in [(1, 1), (1, 5), (50, 3), (4, 9), (3000, 2)]:
     table, weights = generator.normal(size=(n, d)), generator.normal(size=d)
     target = 100 * generator.normal(size=n)
     errors = [sum(a * b for a, b in zip(row, weights)) - y for row, y in zip(table, target)]
@@ -233,7 +233,7 @@ assert found @ expected > 0, hint("gradient-sign")
 np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=hint("gradient-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-for n, d in [(1, 1), (1, 4), (30, 6), (3, 8), (200, 2)]:
+for n, d in [(1, 1), (1, 4), (30, 6), (3, 8), (200, 2), (3000, 2)] * 2:
     table, weights = generator.normal(size=(n, d)), generator.normal(size=d)
     target = 10 * generator.normal(size=n)
     expected = numerical_gradient(lambda w: np.mean((table @ w - target) ** 2), weights)
@@ -249,11 +249,24 @@ found = np.asarray(submission.gradient(best, scaled, progress))
 np.testing.assert_allclose(found, 0, atol=1e-2, err_msg=hint("gradient-minimum"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-large = 1e16 * generator.normal(size=442)
-expected = 2 * scaled.T @ (scaled @ best - large) / 442
-found = np.asarray(submission.gradient(best, scaled, large))
+large = 1e200 * generator.normal(size=442)
+expected = 2 * scaled.T @ (scaled @ best - large) / 442 / 1e200
+found = np.asarray(submission.gradient(best, scaled, large)) / 1e200
 off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
 assert off < 1e-3, hint("gradient-large")
+### END HIDDEN TESTS
+### BEGIN HIDDEN TESTS
+from grading.checks import speedup
+
+
+def with_loops(weights, table, target):
+    error = np.array([row @ weights for row in table]) - target
+    return np.array([2 * np.mean(error * column) for column in table.T])
+
+
+for n, d in [(2000, 3), (2, 300)]:
+    drawn = lambda i: (generator.normal(size=d), generator.normal(size=(n, d)), np.ones(n))
+    assert speedup(submission.gradient, with_loops, drawn, np.allclose).ratio > 4, hint("gradient-loop")
 ### END HIDDEN TESTS
 
 # %% id="gradient-cost" kind="demo"
@@ -340,18 +353,25 @@ np.testing.assert_allclose(path, expected, rtol=1e-5, err_msg=hint("descend-inte
 calls.clear()
 path = np.asarray(submission.descend(bowl, np.array([5.0, 6.0]), 0.1, 0))
 assert path.shape == (1, 2) and not calls, hint("descend-none")
+path = np.asarray(submission.descend(bowl, np.array([3.0, 3.0]), 0.1, 5))
+np.testing.assert_allclose(path, np.full((6, 2), 3.0), err_msg=hint("descend-value"))
+assert len(calls) == 5, hint("descend-calls", calls=len(calls), wanted=5)
+path = np.asarray(submission.descend(bowl, np.array([4.0, 2.0]), 1.5, 30))
+expected = 3 + np.array([1.0, -1.0]) * (-2.0) ** np.arange(31)[:, None]
+np.testing.assert_allclose(path, expected, rtol=1e-5, err_msg=hint("descend-value"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 def ripple(point):
-    return np.sin(point) + 0.1 * np.asarray(point) ** 3
+    point = np.asarray(point)
+    return np.sin(point) + 0.1 * point**3 + point.mean(axis=0)
 
 
 generator = np.random.default_rng()
 start = generator.uniform(-2, 2, size=(3, 2))
 expected = [start]
-for _ in range(6):
-    expected.append(expected[-1] - 0.3 * ripple(expected[-1]))
-path = np.asarray(submission.descend(ripple, start, 0.3, 6))
+for _ in range(40):
+    expected.append(expected[-1] - 0.1 * ripple(expected[-1]))
+path = np.asarray(submission.descend(ripple, start, 0.1, 40))
 np.testing.assert_allclose(path, expected, rtol=1e-4, atol=1e-5, err_msg=hint("descend-value"))
 ### END HIDDEN TESTS
 
@@ -423,7 +443,7 @@ with when_solved():
 #
 # The price **assumes** a large model with 0.5 s a step on a GPU of KRW 5,000 an hour. Change the two numbers.
 
-# %% [markdown] id="task-fit" lang="ko" reviewed="19c8d4455177"
+# %% [markdown] id="task-fit" lang="ko" reviewed="8897124cc83d"
 # ## 과제 4. 단위에 흔들리지 않는 학습 (어려움)
 #
 # `fit(table, target, steps)`를 완성하세요. 경사하강법으로 `steps`걸음 내려가고 `(weights, bias)`를 돌려줘요. `table`에는 1로 채운 열이 **없고**,
@@ -431,7 +451,7 @@ with when_solved():
 #
 # - 열의 단위가 무엇이든(미터든 밀리미터든, 섭씨든 화씨든) 잘 배워야 해요. 안에서 표준화하고 내려간 다음, **원래 단위의 가중치로 되돌려서**
 #   돌려주세요. 표준화한 열에 곱한 가중치 $v$와 원래 열에 곱할 가중치 $w$는 어떤 관계일까요? 종이에 먼저 적어 보세요.
-# - 학습률은 **곡률을 보고** 스스로 정해요(`curvature`를 써도 좋아요). 서로 닮은 열이 많으면 0.1로도 발산해요.
+# - 학습률은 **곡률을 보고** 스스로 하나 정해서(`curvature`를 써도 좋아요) 모든 걸음에 똑같이 써요. 서로 닮은 열이 많으면 0.1로도 발산해요.
 # - 가중치는 0에서 출발해요. 그러니 `steps`가 0이면 `weights`는 모두 0이에요.
 # - 값이 모두 같은 열이 있어도 NaN이 나오면 안 돼요.
 #
@@ -446,7 +466,8 @@ with when_solved():
 # - It must learn well whatever the columns' units are: metres or millimetres, Celsius or Fahrenheit. Standardise inside,
 #   descend, and **turn the weights back into the original units**. How is the weight $v$ of a standardised column related to
 #   the weight $w$ of the original one? Write it on paper first.
-# - Choose the learning rate **by curvature** (you may use `curvature`). With many columns that are alike even 0.1 diverges.
+# - Choose one learning rate **by curvature** (you may use `curvature`) and use it for every step. With many columns that are
+#   alike even 0.1 diverges.
 # - The weights start from 0. So for `steps` = 0, `weights` are all 0.
 # - A column whose values are all equal must not make NaN.
 #
@@ -495,7 +516,7 @@ assert np.linalg.norm(reached - wanted) < 1e-3 * np.linalg.norm(wanted), hint("f
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
 for _ in range(2):
-    factor = 10.0 ** generator.uniform(-4, 4, size=10)
+    factor = 10.0 ** generator.uniform(-12, 12, size=10)
     shift = 100 * factor * generator.normal(size=10)
     changed = people * factor + shift
     again = submission.fit(changed, progress, 20_000)
@@ -504,10 +525,12 @@ for _ in range(2):
     assert np.linalg.norm(reached - wanted) < 1e-3 * np.linalg.norm(wanted), hint("fit-units")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-alike = generator.normal(size=(600, 1)) + 0.5 * generator.normal(size=(600, 100))
-target = alike @ generator.normal(size=100) + generator.normal(size=600)
-found = submission.fit(alike, target, 10_000)
-assert distance_from_best(found, alike, target) < 1e-3, hint("fit-alike")
+for shared in (0.1, 1.0):
+    alike = shared * generator.normal(size=(600, 1)) + 0.5 * generator.normal(size=(600, 100))
+    alike[:60] *= 0.01
+    target = alike @ generator.normal(size=100) + generator.normal(size=600)
+    found = submission.fit(alike, target, 10_000)
+    assert distance_from_best(found, alike, target) < 1e-3, hint("fit-alike")
 flat = np.column_stack([generator.normal(size=80), np.full(80, 8.0), generator.normal(5, 1, 80)])
 target = flat @ np.array([3.0, 0.0, -2.0]) + 1e3 + generator.normal(size=80)
 found = submission.fit(flat, target, 3000)
@@ -518,10 +541,20 @@ found = submission.fit(single, target, 3000)
 assert distance_from_best(found, single, target) < 1e-3, hint("fit-single")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-some = [submission.fit(people, progress, steps) for steps in (1, 10, 100, 1000)]
+counts = (1, 2, 10, 100, 1000)
+some = [submission.fit(people, progress, steps) for steps in counts]
 gaps = [distance_from_best(found, people, progress) for found in some]
 assert gaps[0] > 1e-2, hint("fit-jumps")
 assert gaps[-1] < gaps[0] and gaps[-1] < 0.2, hint("fit-slow")
+standard = (people - people.mean(axis=0)) / people.std(axis=0)
+bends, pull = 2 * standard.T @ standard / 442, 2 * standard.T @ progress / 442
+walked = [np.asarray(weights) * people.std(axis=0) for weights, _ in some]
+rate, path = walked[0] @ pull / (pull @ pull), [np.zeros(10)]
+for _ in range(1000):
+    path.append(path[-1] + rate * (pull - bends @ path[-1]))
+for steps, reached in zip(counts, walked):
+    off = np.linalg.norm(reached - path[steps]) / np.linalg.norm(path[steps])
+    assert off < 1e-3, hint("fit-walk", steps=steps)
 ### END HIDDEN TESTS
 
 # %% [markdown] id="limit" lang="ko" reviewed="1e92da350687"
@@ -684,9 +717,9 @@ expected = numerical_gradient(lambda w: reference_cross_entropy(w, some, answers
 np.testing.assert_allclose(slopes, expected, rtol=1e-3, atol=1e-5, err_msg=hint("entropy-gradient"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-for n, d, c in [(1, 3, 2), (12, 4, 3), (7, 2, 6)]:
+for n, d, c, lowest in [(1, 3, 2, 1), (12, 4, 3, 0), (7, 2, 6, 1), (7, 2, 6, 0)]:
     table, weights = generator.normal(size=(n, d)), 2 * generator.normal(size=(d, c))
-    labels = generator.integers(0, c, size=n)
+    labels = lowest + generator.integers(0, c - 1, size=n)
     expected = reference_cross_entropy(weights, table, labels)
     found = submission.cross_entropy(weights, table, labels)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6, err_msg=hint("entropy-value"))
@@ -717,6 +750,12 @@ chances /= chances.sum(axis=1, keepdims=True)
 expected = table.T @ (chances - np.eye(3)[labels]) / 9
 slopes = np.asarray(submission.cross_entropy_gradient(weights / 1e7, 1e7 * table, labels))
 np.testing.assert_allclose(slopes / 1e7, expected, atol=1e-4, err_msg=hint("entropy-units"))
+lifted, longer = np.vstack([np.full(3, 2000.0), weights]), with_ones(table)
+slopes = np.asarray(submission.cross_entropy_gradient(lifted, longer, labels))
+np.testing.assert_allclose(slopes[1:], expected, atol=1e-6, err_msg=hint("entropy-large"))
+found, wanted = submission.cross_entropy(lifted, longer, labels), -np.log(chances)
+wanted = wanted[np.arange(9), labels].mean()
+np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=hint("entropy-large"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 weights, some, answers = np.zeros((65, 10)), pixels[train_rows], numbers[train_rows]
