@@ -393,19 +393,23 @@ found = submission.verify_greedy([0, 2, 3], rows([1, 2, 3, 4]))
 assert plain(found) == [1], hint("greedy-after")
 ### BEGIN HIDDEN TESTS
 for _ in range(40):
-    g = random.randint(0, 7)
-    own = [random.randrange(6) for _ in range(g + 1)]
+    g, vocabulary = random.randint(0, 7), random.choice([6, 300])
+    own = [random.randrange(vocabulary) for _ in range(g + 1)]
     agreeing = random.randint(0, g)
     proposed = own[:agreeing] + [
-        (own[i] + random.choice([0, 1, 2]) + (i == agreeing)) % 6 for i in range(agreeing, g)
+        (own[i] + random.choice([0, 1, 2]) + (i == agreeing)) % vocabulary
+        for i in range(agreeing, g)
     ]
     expected = []
     for place in range(g + 1):
         expected.append(own[place])
         if place < g and proposed[place] != own[place]:
             break
-    logits = rows(own, dtype=random.choice([torch.float32, torch.float64]))
-    found = submission.verify_greedy(proposed, logits)
+    dtype, gap = random.choice([(torch.float32, 1e-3), (torch.float64, 1e-9)])
+    logits = rows(own, vocabulary, dtype)
+    for place, token in enumerate(proposed):
+        logits[place, token] = 2 - gap * (token != own[place])
+    found = submission.verify_greedy(proposed, logits - random.choice([0, 9]))
     assert plain(found) == expected, hint(
         "greedy-many", proposed=proposed, own=own, expected=expected
     )
@@ -538,6 +542,8 @@ assert_near(
     torch.cat([p[:1] * 0, p[1:] / p[1:].sum()]),
     hint("residual-value"),
 )
+p, q = one.new_tensor([[0.5, 0.3, 0.2], [0.502, 0.298, 0.2]])
+assert_near(submission.residual(p, q), torch.tensor([0.0, 1.0, 0.0]), hint("residual-near"))
 assert_near(submission.acceptance_rate(p, p), torch.tensor(1.0), hint("rate-equal"))
 assert_near(submission.residual(p, p), p, hint("residual-equal"))
 ### END HIDDEN TESTS
@@ -680,22 +686,29 @@ assert more, hint("sampled-never")
 second = torch.bincount(torch.tensor(more), minlength=3)
 assert chance(second, p[1]) > LIKELY, hint("sampled-bonus")
 ### BEGIN HIDDEN TESTS
-likely, unlikely = (
-    torch.tensor([0.45, 0.35, 0.2], dtype=torch.float64),
-    torch.tensor([0.15, 0.2, 0.65], dtype=torch.float64),
+pairs = torch.tensor(
+    [[[0.45, 0.35, 0.2], [0.15, 0.2, 0.65]], [[0.4, 0.5, 0.1], [0.8, 0.1, 0.1]]],
+    dtype=torch.float64,
 )
-shuffles = [torch.randperm(3) for _ in range(3)]
-p = torch.stack([likely[shuffle] for shuffle in shuffles])
-q = torch.stack([unlikely[shuffle] for shuffle in shuffles[:2]])
-gained = [plain(submission.verify_sampled([choose(row) for row in q], q, p)) for _ in range(5000)]
-assert all(1 <= len(tokens) <= 3 for tokens in gained), hint("sampled-length")
-assert chance(count_texts(gained, p).flatten(), joint(p).flatten()) > LIKELY, hint("sampled-joint")
-a = 0.55
-formula = (1 - a**3) / (1 - a)
-found = sum(map(len, gained)) / len(gained)
-assert abs(found / formula - 1) < 0.05, hint(
-    "sampled-rate", found=f"{found:.2f}", formula=f"{formula:.2f}"
-)
+rates = torch.tensor([0.55, 0.6])
+for order in ([0, 1, 0, 1, 0], [1, 0, 1, 0, 1]):
+    p, q = torch.stack([pairs[each][:, torch.randperm(3)] for each in order], dim=1)
+    q = q[:4]
+    gained = [
+        plain(submission.verify_sampled([choose(row) for row in q], q, p)) for _ in range(3000)
+    ]
+    assert all(1 <= len(tokens) <= 5 for tokens in gained), hint("sampled-length")
+    counts = count_texts([tokens[:3] for tokens in gained], p[:3])
+    assert chance(counts.flatten(), joint(p[:3]).flatten()) > LIKELY, hint("sampled-joint")
+    formula = 1 + rates[order[:4]].cumprod(dim=0).sum()
+    found = sum(map(len, gained)) / len(gained)
+    assert abs(found / formula - 1) < 0.08, hint(
+        "sampled-rate", found=f"{found:.2f}", formula=f"{formula:.2f}"
+    )
+    for place in (3, 4):
+        there = [tokens[place] for tokens in gained if len(tokens) > place]
+        counts = torch.bincount(torch.tensor(there, dtype=torch.long), minlength=3)
+        assert chance(counts, p[place]) > LIKELY, hint("sampled-joint")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for _ in range(40):
@@ -722,12 +735,13 @@ counts = torch.bincount(torch.tensor([int(tokens[0]) for tokens in gained]), min
 assert chance(counts, same[0]) > LIKELY, hint("sampled-empty")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-p = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.0, 0.2, 0.4, 0.4]], dtype=torch.float64)
-q = torch.eye(4, dtype=torch.float64)[[1]]
-gained = [plain(submission.verify_sampled([1], q, p)) for _ in range(2000)]
-counts = torch.bincount(torch.tensor([tokens[0] for tokens in gained]), minlength=4)
-assert chance(counts, p[0]) > LIKELY, hint("sampled-certain")
-assert all(len(tokens) == 1 + (tokens[0] == 1) for tokens in gained), hint("sampled-certain")
+for rare in (0.3, 0.001):
+    p = torch.tensor([[0.8 - rare, rare, 0.2, 0.0], [0.0, 0.2, 0.4, 0.4]], dtype=torch.float64)
+    q = torch.eye(4, dtype=torch.float64)[[1]]
+    gained = [plain(submission.verify_sampled([1], q, p)) for _ in range(4000)]
+    counts = torch.bincount(torch.tensor([tokens[0] for tokens in gained]), minlength=4)
+    assert chance(counts, p[0]) > LIKELY, hint("sampled-certain")
+    assert all(len(tokens) == 1 + (tokens[0] == 1) for tokens in gained), hint("sampled-certain")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-propose" lang="ko" reviewed="7e4fea8dd17d"
@@ -793,10 +807,10 @@ assert plain(proposed) == alone(Toy(table), tokens, 3), hint("propose-rejected")
 ### BEGIN HIDDEN TESTS
 for _ in range(25):
     table = torch.randn(499, 5, dtype=torch.float64)
-    temperature = random.choice([0.0, 0.5, 1.0, 1.7])
+    temperature = random.choice([0.0, 0.2, 0.6, 1.0, 1.7])
     tokens, draft = [random.randrange(5) for _ in range(random.randint(1, 9))], Toy(table)
     for _ in range(6):
-        gamma, kept = random.randint(1, 6), min(draft.length, len(tokens) - 1)
+        gamma, kept = random.choice([1, 2, 3, 6, 12]), min(draft.length, len(tokens) - 1)
         before = draft.calls, draft.fed
         proposed, q = submission.propose(draft, tokens, gamma, temperature)
         proposed = plain(proposed)
@@ -832,7 +846,7 @@ for first in range(3):
 assert chance(counts.flatten(), p.flatten()) > LIKELY, hint("propose-drawn")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-speculate" lang="ko" reviewed="68dd88f99735"
+# %% [markdown] id="task-speculate" lang="ko" reviewed="1cdc35c45bd3"
 # ## 과제 5. 추측 디코딩 (어려움)
 #
 # 이제 이어 붙여요. `speculate(target, drafter, prompt, n, gamma, temperature)`를 완성하세요.
@@ -842,7 +856,7 @@ assert chance(counts.flatten(), p.flatten()) > LIKELY, hint("propose-drawn")
 #   있어요. 그래도 라운드마다 토큰이 하나는 나와야 해요.
 # - 돌려주는 값: 새 토큰 **꼭 `n`개**의 리스트. 온도가 0이면 `alone(target, prompt, n)`과 한 토큰도 다르지 않고, 온도가 있으면 분포가 같아요.
 # - 라운드마다 `target.feed`를 **한 번만** 불러요. 아직 읽지 않은 토큰에 제안을 이어 붙여서요. 프롬프트만 따로 읽는 호출 한 번은 더 해도 돼요.
-# - 검증이 끝나면 타깃의 캐시를 되감아서, 기각된 토큰이 남지 않게 해요. 맞는 토큰은 **다시 읽지 않아요.**
+# - 검증이 끝나면 타깃의 캐시를 되감아서, 기각된 토큰이 남지 않게 해요. 마지막 라운드에서도요. 맞는 토큰은 **다시 읽지 않아요.**
 #
 # 검증한 뒤의 글은 `tokens`예요. 마지막 토큰은 방금 타깃이 골랐으니 아직 **읽지는** 않았어요. 그러면 타깃의 `length`는 얼마여야 할까요? 이 한 줄이
 # 이 단원에서 가장 많이 틀리는 곳이에요.
@@ -859,7 +873,8 @@ assert chance(counts.flatten(), p.flatten()) > LIKELY, hint("propose-drawn")
 #   other they have the same distribution.
 # - Each round calls `target.feed` **once**, with the tokens it has not read and the proposals behind them. One more call, to read
 #   only the prompt, is allowed.
-# - After verifying, roll the target's cache back so that no rejected token stays. Right tokens are **not read again**.
+# - After verifying, roll the target's cache back so that no rejected token stays, in the last round too. Right tokens are **not
+#   read again**.
 #
 # The text after verifying is `tokens`. Its last token was only just chosen by the target, so the target has not **read** it. What
 # must `target.length` be, then? This line goes wrong more often than any other in this unit.
@@ -926,7 +941,7 @@ assert plain(found) == text[:16], hint("speculate-rejected")
 for _ in range(40):
     table = torch.randn(499, 5, dtype=torch.float64)
     prompt = [random.randrange(5) for _ in range(random.randint(1, 12))]
-    n, gamma = random.randint(1, 60), random.randint(1, 7)
+    n, gamma = random.choice([1, 2, 5, random.randint(1, 60)]), random.randint(1, 7)
     text = alone(Toy(table), prompt, n + gamma + 1)
     wrong = {
         i for i in range(n + gamma + 1) if random.random() < random.choice([0.0, 0.2, 0.6, 1.0])
@@ -941,6 +956,8 @@ for _ in range(40):
     )
     most = len(prompt) - 1 + target.calls * (gamma + 1)
     assert target.fed <= most, hint("speculate-fed", fed=target.fed, most=most)
+    read = (prompt + text)[: target.length] + [0]
+    assert torch.equal(target.feed([0])[0], Toy(table).feed(read)[-1]), hint("speculate-end")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for most in (0, 1, 2):
@@ -1020,6 +1037,16 @@ q = torch.tensor([0.0, 0.3, 0.2, 0.5], dtype=torch.float64)[shuffle]
 found = tokens_a_call(p[shuffle], q, gamma=1, n=2500)
 text = hint("formula", a=0.6, gamma=1, found=f"{found:.2f}", formula="1.60")
 assert abs(found / 1.6 - 1) < 0.05, text
+
+
+def ragged(tokens, gamma):
+    rows_of_q = q.expand(random.randint(0, gamma), 4)
+    return [choose(row) for row in rows_of_q], rows_of_q
+
+
+found = submission.speculate(Toy(p.log()[None]), ragged, [0], 2000, 3, 1.0)
+counts = torch.bincount(torch.tensor(plain(found)), minlength=4)
+assert chance(counts, p) > LIKELY, hint("speculate-ragged")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for gamma, temperature in [(2, 0.25), (3, 4.0)]:
@@ -1167,7 +1194,7 @@ for gamma in (0, 1, 7):
     assert abs(submission.tokens_per_call(1, gamma) - (gamma + 1)) < 1e-9, hint("gamma-certain")
     assert abs(submission.tokens_per_call(0.0, gamma) - 1) < 1e-9, hint("gamma-never")
 for _ in range(60):
-    a, gamma = random.random(), random.randint(0, 12)
+    a, gamma = random.choice([random.random(), 0.995, 0.9995]), random.randint(0, 12)
     expected = sum(a**power for power in range(gamma + 1))
     assert abs(submission.tokens_per_call(a, gamma) - expected) < 1e-6 * expected, hint(
         "gamma-formula"
