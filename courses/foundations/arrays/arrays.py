@@ -200,12 +200,12 @@ print((people - people.mean(axis=1)[:, None]).shape)
 # `[:, None]` makes it `(4, 1)`: 2 meets 1 and 4 meets 4, which fits. Whenever shapes clash, write the two below each other,
 # **flush right**.
 
-# %% [markdown] id="task-standardize" lang="ko" reviewed="ea8f6d21aad6"
+# %% [markdown] id="task-standardize" lang="ko" reviewed="1e51a90e1ebd"
 # ## 과제 1. 표준화 (쉬움)
 #
 # 열마다 평균을 빼고 표준편차로 나눠서, 모든 열의 평균이 0, 표준편차가 1이 되게 하는 `standardize(table)`을 완성하세요.
 #
-# - `table`: 모양 `(n, d)`인 배열
+# - `table`: 모양 `(n, d)`인 실수 배열
 # - 돌려주는 값: 모양 `(n, d)`. 값이 모두 같은 열은 표준편차가 0이라 나눌 수 없으니 0으로 채워요.
 # - 반복문 없이 3~6줄이면 충분해요.
 
@@ -215,7 +215,7 @@ print((people - people.mean(axis=1)[:, None]).shape)
 # Complete `standardize(table)`: subtract each column's mean and divide by its standard deviation, so that every column has
 # mean 0 and standard deviation 1.
 #
-# - `table`: an array of shape `(n, d)`
+# - `table`: an array of floating-point numbers, of shape `(n, d)`
 # - Returns: shape `(n, d)`. A column whose values are all equal has deviation 0 and cannot be divided; fill it with 0.
 # - No loop; 3 to 6 lines are enough.
 
@@ -238,13 +238,16 @@ spread = result.std(axis=0)
 np.testing.assert_allclose(spread, [1, 1, 0], atol=1e-9, err_msg=hint("standardize-std"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-table = generator.normal([5.0, -300.0, 0.001, 0.0], [2.0, 50.0, 0.0001, 1.0], size=(200, 4))
-table[:, 3] = 7.0
+mean, spread = [5.0, -300.0, 0.001, 1e6, 0.0, 0.0], [2.0, 50.0, 0.0001, 0.1, 1e-10, 1.0]
+table = generator.normal(mean, spread, size=(200, 6))
+table[-1] = table[0]
+table[:, 4] -= table[:, 4].mean()
+table[:, 5] = 7.0
 result = np.asarray(submission.standardize(table))
-expected = (table[:, :3] - table[:, :3].mean(axis=0)) / table[:, :3].std(axis=0)
+expected = (table[:, :5] - table[:, :5].mean(axis=0)) / table[:, :5].std(axis=0)
 text = hint("standardize-columns")
-np.testing.assert_allclose(result[:, :3], expected, rtol=1e-6, atol=1e-7, err_msg=text)
-np.testing.assert_allclose(result[:, 3], 0, atol=1e-9, err_msg=hint("standardize-constant"))
+np.testing.assert_allclose(result[:, :5], expected, rtol=1e-6, atol=1e-7, err_msg=text)
+np.testing.assert_allclose(result[:, 5], 0, atol=1e-9, err_msg=hint("standardize-constant"))
 one = np.asarray(submission.standardize(np.array([[3.0, 4.0]])))
 np.testing.assert_allclose(one, np.zeros((1, 2)), atol=1e-9, err_msg=hint("standardize-one-row"))
 ### END HIDDEN TESTS
@@ -335,7 +338,7 @@ expected = distance_with_loops(points, centres)
 np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-for n, m, d in [(40, 7, 5), (7, 40, 1), (12, 12, 12)]:
+for n, m, d in [(40, 7, 5), (7, 40, 1), (12, 12, 12), (5, 6, 100)]:
     points, centres = generator.normal(size=(n, d)), generator.normal(size=(m, d))
     result = np.asarray(submission.pairwise_distance(points, centres))
     expected = np.sqrt(((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1))
@@ -350,17 +353,21 @@ assert result.shape == (2, 2), hint("distance-shape")
 np.testing.assert_allclose(result, result.T, atol=1e-5, err_msg=hint("distance-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-one = np.asarray(submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((1, 3))))
-assert one.shape == (1, 1), hint("distance-one-row")
-np.testing.assert_allclose(one, [[3.0]], atol=1e-5, err_msg=hint("distance-one-row"))
-one = np.asarray(submission.pairwise_distance(np.array([[1.0, 2.0, 2.0]]), np.zeros((4, 3))))
-assert one.shape == (1, 4), hint("distance-one-row")
+for n, m in [(1, 1), (1, 4), (4, 1)]:
+    points, centres = generator.normal(size=(n, 3)), generator.normal(size=(m, 3))
+    one = np.asarray(submission.pairwise_distance(points, centres))
+    assert one.shape == (n, m), hint("distance-one-row")
+    expected = distance_with_loops(points, centres)
+    np.testing.assert_allclose(one, expected, atol=1e-5, err_msg=hint("distance-one-row"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 wide = np.asfortranarray(generator.normal(size=(30, 6)))
 expected = np.sqrt(((wide[:, None, :] - wide[None, ::2, :]) ** 2).sum(axis=-1))
 result = np.asarray(submission.pairwise_distance(wide, wide[::2]))
 np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-layout"))
+close = wide + 1e-4 * generator.normal(size=wide.shape)
+result, expected = submission.pairwise_distance(wide, close), distance_with_loops(wide, close)
+np.testing.assert_allclose(result, expected, atol=1e-5, err_msg=hint("distance-value"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 far = generator.normal(size=(200, 8)) + 1e4
@@ -400,12 +407,20 @@ assert np.issubdtype(result.dtype, np.integer), hint("nearest-integers")
 np.testing.assert_array_equal(result, [0, 0, 1, 0], err_msg=hint("nearest-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-points, centres = generator.normal(size=(100, 3)), generator.normal(size=(9, 3))
-expected = ((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1).argmin(axis=1)
-result = submission.nearest(points, centres)
-np.testing.assert_array_equal(result, expected, err_msg=hint("nearest-value"))
-twice = submission.nearest(np.array([[1.0, 0.0]]), np.array([[5.0, 5.0], [2.0, 0.0], [0.0, 0.0]]))
-np.testing.assert_array_equal(twice, [1], err_msg=hint("nearest-tie"))
+points = generator.normal(size=(100, 3))
+for _ in range(2):
+    centres = generator.normal(size=(600, 3))
+    expected = ((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1).argmin(axis=1)
+    result = submission.nearest(points, centres)
+    np.testing.assert_array_equal(result, expected, err_msg=hint("nearest-value"))
+grid = np.stack(np.meshgrid(np.arange(4.0), np.arange(4.0)), axis=-1).reshape(-1, 2)
+centres = generator.permutation(np.concatenate([grid, grid]))
+expected = ((grid[:, None] + 0.5 - centres) ** 2).sum(axis=-1).argmin(axis=1)
+tied = submission.nearest(grid + 0.5, centres)
+np.testing.assert_array_equal(tied, expected, err_msg=hint("nearest-tie"))
+one = np.asarray(submission.nearest(np.zeros((1, 2)), np.array([[1.00001, 0.0], [0.0, 1.0]])))
+assert one.shape == (1,), hint("nearest-shape")
+np.testing.assert_array_equal(one, [1], err_msg=hint("nearest-value"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="measure" lang="ko" reviewed="c75423801b42"
@@ -451,6 +466,12 @@ seed = int(np.random.default_rng().integers(1_000_000))
 fresh = lambda i: draw(seed + i)
 reached = speedup(submission.pairwise_distance, distance_with_loops, fresh, agree)
 gate("pairwise_distance", reached, 20, hint("speed"))
+### BEGIN HIDDEN TESTS
+for shape in [(3000, 2, 2), (2, 3000, 2), (2, 2, 3000)]:
+    long = lambda i: draw(seed + i, *shape)
+    reached = speedup(submission.pairwise_distance, distance_with_loops, long, agree)
+    assert reached.ratio > 4, hint("speed")
+### END HIDDEN TESTS
 
 # %% [markdown] id="limit" lang="ko" reviewed="23d95e081fa5"
 # ## 물리적인 한계와 비교하기
