@@ -226,9 +226,10 @@ for _ in range(20):
     expected = number_bytes * (size * (n + m + m + n) + n * m * 4)
     assert found == expected, hint("bytes-plain")
     block = random.randint(1, 300)
-    groups = len(range(0, n, block))
-    found = submission.tiled_bytes(n, m, size, block, number_bytes)
-    assert found == number_bytes * size * 2 * (n + groups * m), hint("bytes-groups")
+    for n in (n, block, 3 * block + 1, 4 * block - 1):
+        groups = len(range(0, n, block))
+        found = submission.tiled_bytes(n, m, size, block, number_bytes)
+        assert found == number_bytes * size * 2 * (n + groups * m), hint("bytes-groups")
 large = submission.plain_bytes(2**29 + 1, 2**29 + 1, 1, 1)
 assert large == 4 * (2**29 + 1) * (2**29 + 2), hint("bytes-integer")
 assert isinstance(submission.tiled_bytes(10, 10, 4, 3, 2), int), hint("bytes-integer")
@@ -339,7 +340,7 @@ print((row - row.max()).exp().sum().item())
 # $\sum_j e^{s_j - \text{largest}}\, v_j$? Yes: whenever the base changes, the numerator is multiplied by the same number. So
 # attention's output needs not a single score to be remembered.
 
-# %% [markdown] id="task-online" lang="ko" reviewed="24f3ed69a1b6"
+# %% [markdown] id="task-online" lang="ko" reviewed="a8f3f203553f"
 # ## 과제 2. 온라인 소프트맥스 (보통)
 #
 # 질의 `n`개의 상태를 텐서 세 개의 튜플 `(largest, total, mixed)`로 나타내요.
@@ -352,7 +353,7 @@ print((row - row.max()).exp().sum().item())
 #
 # - `update(state, scores, values)`: 새 타일의 점수 `(…, n, t)`와 값 `(…, t, size)`를 반영한 **새 상태**를 돌려줘요.
 # - `finish(state)`: `(output, lse)`를 돌려줘요. `output`은 모양 `(…, n, size)`인 어텐션의 출력이고, `lse`는 모양 `(…, n, 1)`이며 지금까지 본
-#   점수의 $\log \sum_j e^{s_j}$예요. `lse`는 과제 5에서 요긴하게 써요.
+#   점수의 $\log \sum_j e^{s_j}$예요. 둘 다 자료형은 점수와 같아요. `lse`는 과제 5에서 요긴하게 써요.
 #
 # 조심할 곳이 있어요. 가려진 키의 점수는 `-inf`로 들어와요. 타일 **전체가** 가려질 수도 있고, 그때까지 아무것도 못 본 질의도 있어요.
 # `-inf - (-inf)`는 얼마일까요? 끝까지 아무것도 못 본 질의의 `output`은 0, `lse`는 `-inf`예요.
@@ -370,7 +371,7 @@ print((row - row.max()).exp().sum().item())
 #
 # - `update(state, scores, values)`: returns the **new state** with another tile's scores `(…, n, t)` and values `(…, t, size)`.
 # - `finish(state)`: returns `(output, lse)`; `output`, shape `(…, n, size)`, is attention's output, and `lse`, shape `(…, n, 1)`, is
-#   $\log \sum_j e^{s_j}$ of the scores so far. You will want `lse` in task 5.
+#   $\log \sum_j e^{s_j}$ of the scores so far; both have the type of the scores. You will want `lse` in task 5.
 #
 # Take care: the scores of hidden keys come as `-inf`. A **whole** tile may be hidden, even from a query that has seen nothing
 # yet. What is `-inf - (-inf)`? For a query that never sees anything, `output` is 0 and `lse` is `-inf`.
@@ -418,6 +419,7 @@ found = [tuple(part.shape) for part in state]
 assert found == [(1, 1), (1, 1), (1, 2)], hint("online-shapes", found=found)
 output, lse = submission.finish(state)
 assert tuple(output.shape) == (1, 2) and tuple(lse.shape) == (1, 1), hint("online-finish")
+assert output.dtype == lse.dtype == scores.dtype, hint("online-dtype")
 assert_close(output, scores.softmax(dim=-1) @ values, hint("online-one-tile"))
 assert_close(lse, scores.logsumexp(dim=-1, keepdim=True), hint("online-lse"))
 output, lse = submission.finish(in_tiles(scores, values, [2, 2]))
@@ -441,6 +443,7 @@ for shape, size, widths in [((3,), 5, [7, 1, 4]), ((2, 3, 9), 4, [1] * 6), ((2, 
 for order in ([-1e4, 0.0, 1e4], [1e4, 0.0, -1e4], [-1e4, -1e4, -1e4], [1e4, -1e4, 1e4]):
     scores = torch.randint(-2, 3, (4, 9), dtype=torch.float64)
     scores += torch.tensor(order, dtype=torch.float64).repeat_interleave(3)
+    scores += torch.tensor([[0.0], [500.0], [-2e4], [900.0]])
     values = torch.randn(9, 3, dtype=torch.float64)
     for dtype in (torch.float32, torch.float64):
         output, lse = submission.finish(in_tiles(scores.to(dtype), values.to(dtype), [3, 3, 3]))
@@ -450,13 +453,17 @@ for order in ([-1e4, 0.0, 1e4], [1e4, 0.0, -1e4], [-1e4, -1e4, -1e4], [1e4, -1e4
         assert_close(lse, scores.logsumexp(dim=-1, keepdim=True).to(dtype), hint("online-lse"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-scores, values = torch.randn(2, 4, 8), torch.randn(2, 8, 3)
+scores, values = torch.randn(2, 4, 8) - 200, torch.randn(2, 8, 3)
 scores[0, 0, :4], scores[0, 1, 4:], scores[0, 2], scores[1, 3, 2:6] = [-math.inf] * 4
-output, lse = submission.finish(in_tiles(scores, values, [2, 2, 2, 2]))
+state = in_tiles(scores, values, [2, 2, 2, 2])
+output, lse = submission.finish(state)
 assert not output.isnan().any() and not lse.isnan().any(), hint("online-hidden-nan")
+assert_close(state[0], scores.amax(dim=-1, keepdim=True), hint("online-largest"))
 expected = (scores.softmax(dim=-1) @ values).nan_to_num()
 assert_close(output, expected, hint("online-hidden"))
 assert (output[0, 2] == 0).all() and lse[0, 2].item() == -math.inf, hint("online-nothing")
+assert_close(lse, scores.logsumexp(dim=-1, keepdim=True), hint("online-lse"))
+_, lse = submission.finish(in_tiles(scores, 0 * values, [4, 4]))
 assert_close(lse, scores.logsumexp(dim=-1, keepdim=True), hint("online-lse"))
 ### END HIDDEN TESTS
 
@@ -543,21 +550,26 @@ def watched(function, *arguments):
     return output, {**counts, "operators": sorted(watch.operators)}
 
 
-def watched_flash(q, k, v, causal, block):
-    return watched(flash_attention, q, k, v, causal, block)
+def watched_flash(q, k, v, causal, *block):
+    return watched(flash_attention, q, k, v, causal, *block)
+
+
+def watched_views(q, k, v, causal, block):
+    q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2) for each in (q, k, v))
+    return watched_flash(q, k, v, causal, block)
 
 
 for n in (512, 1024, 2048):
     _, seen = watched(attention, *random_qkv(n))
     print(n, seen["largest"], f"{seen['peak'] / 2**20:.0f} MiB", f"{seen['flops'] / 1e9:.2f} GFLOP")
 
-# %% [markdown] id="task-flash" lang="ko" reviewed="390615de6d93"
+# %% [markdown] id="task-flash" lang="ko" reviewed="a125e560baed"
 # ## 과제 3. 타일 어텐션 (어려움)
 #
 # `flash_attention(q, k, v, causal=False, block=128)`을 완성하세요. `attention`과 같은 답을 내되, 점수를 타일로만 만들어요.
 #
 # - `q`: 모양 `(b, h, n, size)`, `k`와 `v`: 모양 `(b, h, m, size)`. `n`과 `m`은 다를 수 있고 `block`으로 나누어떨어지지 않을 수 있어요.
-#   `causal`일 때는 `n <= m`이에요.
+#   `causal`일 때는 `n <= m`이에요. 축을 바꿔 만든 뷰일 수도 있으니 메모리에 빈틈없이 이어져 있다고 생각하지 마세요.
 # - 돌려주는 값: 모양 `(b, h, n, size)`, 자료형은 `q`와 같아요.
 # - 점수 타일은 질의 `block`개 × 키 `block`개보다 크지 않아요. **마스크도** `n × m`으로 만들지 마세요. 타일의 마스크는 타일의 위치로 만들어요.
 #   머릿속으로 `n=5, m=7, block=2`를 그려 보면 도움이 돼요.
@@ -571,7 +583,7 @@ for n in (512, 1024, 2048):
 # Complete `flash_attention(q, k, v, causal=False, block=128)`: the answer of `attention`, with scores made in tiles only.
 #
 # - `q`: shape `(b, h, n, size)`; `k` and `v`: shape `(b, h, m, size)`. `n` and `m` may differ, and `block` need not divide them.
-#   With `causal`, `n <= m`.
+#   With `causal`, `n <= m`. They may be views with axes swapped: do not count on contiguous memory.
 # - Returns: shape `(b, h, n, size)`, of the same type as `q`.
 # - No tile of scores is larger than `block` queries × `block` keys. Do not make the **mask** `n × m`, either: a tile's mask follows
 #   from where the tile lies. Picture `n=5, m=7, block=2`.
@@ -630,9 +642,13 @@ for batch, heads, n, m, size, block in shapes:
         assert_close(found, exact(q, k, v), text)
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
+for n, m, block in [(n, m, block) for n in (1, 2, 3) for m in (1, 2, 5) for block in (1, 2, 3)]:
+    q, k, v = random_qkv(n, m, 2, 2, 3)
+    found = submission.flash_attention(q, k, v, False, block)
+    text = hint("flash-several", batch=2, heads=2, n=n, m=m, size=3, block=block)
+    assert_close(found, exact(q, k, v), text)
 q, k, v = random_qkv(40, 40, 2, 3, 16)
-q, k, v = (each.transpose(1, 2).contiguous().transpose(1, 2) for each in (q, k, v))
-found, seen = submission.watched_flash(q, k, v, False, 16)
+found, seen = submission.watched_views(q, k, v, False, 16)
 assert_close(found, exact(q, k, v), hint("flash-layout"))
 assert_own(seen["operators"])
 assert_close(submission.flash_attention(q, k, v), exact(q, k, v), hint("flash-default"))
@@ -649,6 +665,10 @@ for sign in (1, -1):
     found = submission.flash_attention(q.float(), k.float(), v.float(), False, 8)
     assert torch.isfinite(found).all(), hint("flash-overflow")
     assert_close(found, exact(q, k, v).float(), hint("flash-large"), tolerance=0.02)
+q, k, v = random_qkv(24, 2000, size=4)
+q, k, v = torch.ones_like(q), k / 8, v + 1
+k[..., 0, :] = 6.0
+assert_close(submission.flash_attention(q, k, v, False, 16), exact(q, k, v), hint("flash-small"))
 ### END HIDDEN TESTS
 
 # %% id="test-causal" kind="test" points=3
@@ -667,6 +687,11 @@ for batch, heads, n, m, size, block in shapes:
     found = submission.flash_attention(q, k, v, True, block)
     text = hint("causal-several", batch=batch, heads=heads, n=n, m=m, size=size, block=block)
     assert_close(found, exact(q, k, v, True), text)
+for n, m, block in [(n, m, b) for n in range(1, 5) for m in range(n, 8) for b in (1, 2, 3)]:
+    q, k, v = random_qkv(n, m, 1, 2, 4)
+    found = submission.flash_attention(q, k, v, True, block)
+    text = hint("causal-several", batch=1, heads=2, n=n, m=m, size=4, block=block)
+    assert_close(found, exact(q, k, v, True), text)
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 q, k, v = random_qkv(48, size=8)
@@ -681,15 +706,17 @@ assert torch.isfinite(found).all(), hint("flash-overflow")
 assert_close(found, exact(q, k, v, True), hint("causal-negative"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-n, size, block = 512, 16, 32
-q, k, v = random_qkv(n, heads=1, size=size)
-found, seen = submission.watched_flash(q, k, v, True, block)
-assert_close(found, exact(q, k, v, True), hint("causal-tiles"))
-assert_own(seen["operators"])
-every = 4 * n * n * size
-percent = round(100 * seen["flops"] / every)
-assert seen["flops"] >= 0.45 * every, hint("causal-uncounted")
-assert seen["flops"] <= 0.6 * every, hint("causal-work", percent=percent)
+size, block = 16, 32
+for n, m in ((512, 512), (256, 512), (64, 64)):
+    q, k, v = random_qkv(n, m, heads=1, size=size)
+    found, seen = submission.watched_flash(q, k, v, True, block)
+    assert_close(found, exact(q, k, v, True), hint("causal-tiles"))
+    assert_own(seen["operators"])
+    visible = 2 * size * n * (2 * m - n + 1)
+    needed = 4 * size * block * sum(range(m - n + block, m + 1, block))
+    percent, enough = (round(100 * each / (4 * n * m * size)) for each in (seen["flops"], needed))
+    assert seen["flops"] >= 0.9 * visible, hint("causal-uncounted")
+    assert seen["flops"] <= 1.05 * needed, hint("causal-work", percent=percent, enough=enough)
 ### END HIDDEN TESTS
 
 # %% id="test-memory" kind="test" points=3
@@ -699,7 +726,8 @@ def assert_small(n, m, size, block, causal, heads=1):
     assert_close(found, exact(q, k, v, causal), hint("memory-value"))
     assert_own(seen["operators"])
     assert seen["flops"] >= 1.8 * n * m * size * heads, hint("causal-uncounted")
-    largest, most = seen["largest"], 2 * heads * max(n * size, m * size, block * block)
+    largest, tile = seen["largest"], block * block
+    most = heads * max(2 * n * size, 2 * m * size, 3 * tile // 2)
     assert largest < heads * n * m // 4, hint(
         "memory-square", largest=largest, square=heads * n * m
     )
@@ -716,6 +744,8 @@ assert_small(700, 900, 8, 32, True, heads=2)
 ### BEGIN HIDDEN TESTS
 assert_small(1000, 650, 8, 32, False, heads=2)
 assert_small(650, 1000, 8, 32, False)
+assert_small(300, 300, 2, 32, False, heads=2)
+assert_small(60, 2000, 2, 30, True)
 ### END HIDDEN TESTS
 
 # %% [markdown] id="measure" lang="ko" reviewed="cf19e111115d"
@@ -785,8 +815,9 @@ with when_solved():
 # time, with fresh input each time and in alternating order.
 
 # %% id="test-speed" kind="test" points=3
-_, seen = submission.watched_flash(*random_qkv(2048), True, 128)
+_, seen = submission.watched_flash(*random_qkv(2048), True)
 assert not [name for name in seen["operators"] if "scaled_dot" in name], hint("flash-fused")
+assert seen["flops"] >= 4 * 2048**2 * 64, hint("causal-uncounted")
 left, right = torch.randn(2, 512, 512)
 work = 2 * 4 * 64 * 2048**2 / 2
 bare = work * typical(lambda: left @ right) / (2 * 512**3)
@@ -957,13 +988,13 @@ for part in (slice(900), slice(900, 1000)):
     print(output.flatten(), lse.item())
 print(attention(q, k, v).flatten())
 
-# %% [markdown] id="task-merge" lang="ko" reviewed="1dca9874ec3b"
+# %% [markdown] id="task-merge" lang="ko" reviewed="260376a7b127"
 # ## 과제 5. 조각 합치기 (보통)
 #
 # `merge(parts)`를 완성하세요.
 #
 # - `parts`: `(output, lse)`의 리스트, 하나 이상. `output`은 모양 `(…, n, size)`, `lse`는 모양 `(…, n, 1)`이에요.
-# - 돌려주는 값: 모든 조각의 키를 한꺼번에 본 것과 같은 `(output, lse)`. 모양은 조각 하나와 같아요. 그래서 합친 것을 또 합칠 수 있어요.
+# - 돌려주는 값: 모든 조각의 키를 한꺼번에 본 것과 같은 `(output, lse)`. 모양과 자료형은 조각 하나와 같아요. 그래서 합친 것을 또 합칠 수 있어요.
 # - `lse`는 10,000일 수도, -10,000일 수도 있어요. 아무 키도 못 본 조각은 `lse`가 `-inf`이고 `output`이 0이에요. 그런 조각은 결과를 바꾸지 않아요.
 #   모든 조각이 그렇다면 결과도 `-inf`와 0이에요.
 
@@ -973,8 +1004,8 @@ print(attention(q, k, v).flatten())
 # Complete `merge(parts)`.
 #
 # - `parts`: a list of `(output, lse)`, one or more. `output` has shape `(…, n, size)`, `lse` has shape `(…, n, 1)`.
-# - Returns: the `(output, lse)` of all pieces' keys seen at once, in the shapes of one piece; so what was merged can be merged
-#   again.
+# - Returns: the `(output, lse)` of all pieces' keys seen at once, in the shapes and types of one piece; so what was merged can
+#   be merged again.
 # - `lse` may be 10,000 or -10,000. A piece that saw no key has `lse` `-inf` and `output` 0, and changes nothing. Where all pieces
 #   are like that, so is the result.
 
@@ -983,9 +1014,8 @@ def merge(parts):
     ### BEGIN SOLUTION
     outputs = torch.stack([output for output, _ in parts])
     lses = torch.stack([lse for _, lse in parts])
-    lse = torch.logsumexp(lses, dim=0)
-    weights = torch.exp(lses - torch.where(lse == -math.inf, 0.0, lse))
-    return (weights * outputs).sum(dim=0), lse
+    weights = torch.softmax(lses, dim=0).nan_to_num()
+    return (weights * outputs).sum(dim=0), torch.logsumexp(lses, dim=0)
     ### END SOLUTION
 
 # %% id="test-merge" kind="test" points=3
@@ -1040,9 +1070,18 @@ for parts in ([some, empty], [empty, some], [empty, some, empty]):
 output, lse = submission.merge([empty, empty])
 assert not output.isnan().any() and not lse.isnan().any(), hint("merge-empty-nan")
 assert (output == 0).all() and (lse == -math.inf).all(), hint("merge-empty")
+lses = torch.full((3, 4), -math.inf, dtype=torch.float64)
+lses[0, 0], lses[1, 0], lses[0, 1], lses[2, 1], lses[0, 2] = 1e4, -1e4, 3, 2, 0
+outputs = torch.where(lses[..., None] == -math.inf, 0, torch.randn(3, 4, 5, dtype=torch.float64))
+expected = (lses.softmax(dim=0).nan_to_num()[..., None] * outputs).sum(dim=0)
+for order, queries in (([0, 1, 2], 4), ([1, 2, 0], 3), ([2, 0, 1], 3)):
+    parts = [(outputs[i, :queries], lses[i, :queries, None]) for i in order]
+    output, lse = submission.merge(parts)
+    assert_close(output, expected[:queries], hint("merge-each"))
+    assert_close(lse, lses.logsumexp(dim=0)[:queries, None], hint("merge-each"))
 ### END HIDDEN TESTS
 
-# %% [markdown] id="split-measure" lang="ko" reviewed="34b46ada6bd8"
+# %% [markdown] id="split-measure" lang="ko" reviewed="638a991563d7"
 # 이제 65,536토큰의 캐시를 앞에 둔 디코드 한 단계를 조각으로 나눠 봐요. 답은 그대로인데, 동시에 맡길 수 있는 일감이 늘어요. 스레드가 하나인
 # 여기서는 빨라지지 않아요. 오히려 합치는 비용이 조금 들어요. **얻는 것은 놀고 있는 장치가 있을 때뿐**이에요. 마지막 열은 장치가 108개라고
 # 했을 때 일하는 장치의 비율이에요.
@@ -1050,7 +1089,7 @@ assert (output == 0).all() and (lse == -math.inf).all(), hint("merge-empty")
 # %% [markdown] id="split-measure" lang="en"
 # Now split one step of decode, with 65,536 tokens in the cache. The answer stays; the pieces of work that can be handed out grow.
 # With the one thread that we have here nothing becomes faster; merging even costs a little. **There is something to gain only
-# where processors idle.** The last column says how many of 108 multiprocessors would have work.
+# where processors idle.** The last column says what share of 108 multiprocessors would have work.
 
 # %% id="split-code" kind="demo"
 def split_decode(q, k, v, pieces):
@@ -1103,7 +1142,7 @@ with when_solved():
     difference = f"{(one - other).abs().max():.0e}"
     print(hint("same-answer", difference=difference, same=same, n=tokens.shape[1]))
 
-# %% [markdown] id="triton" lang="ko" reviewed="30b6fa20a598"
+# %% [markdown] id="triton" lang="ko" reviewed="f1e4c0130a41"
 # ## 더 해 보기 (선택): GPU 커널
 #
 # 파이썬에서 타일마다 연산을 시키는 대신, 반복문 전체를 **커널 하나**로 만들면 점수가 GPU의 레지스터와 공유 메모리 밖으로 나가지 않아요.
@@ -1115,6 +1154,8 @@ with when_solved():
 #
 # - `tl.load(at + 자리, mask=…, other=0.0)`과 `tl.store(at + 자리, 값, mask=…)`: `n`을 넘는 자리는 마스크로 막아요.
 # - `tl.dot(a, b)`: 타일 행렬곱. `tl.trans(a)`는 전치예요. `tl.max(a, 1)`, `tl.sum(a, 1)`, `tl.exp(a)`, `tl.where(조건, a, b)`도 있어요.
+# - `tl.arange(0, BLOCK)`은 `0`부터 `BLOCK - 1`까지, `tl.zeros(모양, 자료형)`과 `tl.full(모양, 값, 자료형)`은 새 타일이에요. 둘 가운데 큰 값은
+#   `tl.maximum(a, b)`예요. `scale`은 점수에 곱할 수, 곧 `SIZE**-0.5`예요.
 # - 상태는 `tl.float32`로 두고, `tl.dot`에 넣기 전에 가중치를 `.to(values.dtype)`로 바꿔요.
 #
 # `triton_attention(q, k, v, block=64)`은 출력 텐서를 만들고 `flash_kernel[격자]`로 커널을 띄워요. Triton이 설치된 곳이라면 GPU가 없어도
@@ -1134,6 +1175,8 @@ with when_solved():
 # - `tl.load(at + places, mask=…, other=0.0)` and `tl.store(at + places, values, mask=…)`: the mask keeps out places beyond `n`.
 # - `tl.dot(a, b)`: the product of tiles; `tl.trans(a)` transposes. `tl.max(a, 1)`, `tl.sum(a, 1)`, `tl.exp(a)`,
 #   `tl.where(condition, a, b)` exist, too.
+# - `tl.arange(0, BLOCK)` counts from `0` to `BLOCK - 1`; `tl.zeros(shape, type)` and `tl.full(shape, value, type)` make new tiles;
+#   `tl.maximum(a, b)` is the larger of two. `scale`, `SIZE**-0.5`, multiplies the scores.
 # - Keep the state in `tl.float32`, and turn the weights `.to(values.dtype)` before `tl.dot`.
 #
 # `triton_attention(q, k, v, block=64)` makes the output and launches the kernel through `flash_kernel[grid]`. Where Triton is
@@ -1141,11 +1184,13 @@ with when_solved():
 # the kernel with CPU tensors, line by line. That is very slow; take a small `n`.
 
 # %% id="triton-tools" kind="locked"
+from types import SimpleNamespace
+
 try:
     import triton
     import triton.language as tl
 except ImportError:
-    triton = tl = None
+    triton, tl = None, SimpleNamespace(constexpr=None)
 
 
 def kernel(function):
@@ -1170,7 +1215,7 @@ def triton_on_gpu(seed, n):
 # %% id="triton-kernel" kind="solution"
 @kernel
 def flash_kernel(
-    q_at, k_at, v_at, output_at, n, scale, SIZE: "tl.constexpr", BLOCK: "tl.constexpr"
+    q_at, k_at, v_at, output_at, n, scale, SIZE: tl.constexpr, BLOCK: tl.constexpr
 ):
     ### BEGIN SOLUTION
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -1238,17 +1283,17 @@ if gpu() and triton is not None:
     )
     gate("gpu-flash_attention", reached, 2, hint("gpu-speed"))
 
-# %% [markdown] id="task-money" lang="ko" reviewed="843cce66e306"
+# %% [markdown] id="task-money" lang="ko" reviewed="c872c1c16327"
 # ## 과제 6. 돈으로 말하기 (쉬움)
 #
 # `prompt_won(seconds, tokens, won_per_hour)`를 완성하세요. 한 시간에 `won_per_hour`원인 서버가 토큰 `tokens`개짜리 프롬프트 하나를 `seconds`초에
-# 읽을 때, 이런 프롬프트로 토큰 **백만 개**를 읽는 데 드는 돈(원)이에요.
+# 읽을 때, 이런 프롬프트로 토큰 **백만 개**를 읽는 데 드는 돈(원)이에요. 프롬프트의 개수도 돈도 반올림하지 않아요.
 
 # %% [markdown] id="task-money" lang="en"
 # ## Task 6. Say it in money (easy)
 #
 # Complete `prompt_won(seconds, tokens, won_per_hour)`: a server that costs `won_per_hour` won an hour reads one prompt of `tokens`
-# tokens in `seconds`. How many won do **a million** tokens in such prompts cost?
+# tokens in `seconds`. How many won do **a million** tokens in such prompts cost? Round neither the number of prompts nor the money.
 
 # %% id="prompt-won" kind="solution"
 def prompt_won(seconds, tokens, won_per_hour):
@@ -1261,6 +1306,7 @@ assert abs(submission.prompt_won(1, 1000, 3600) - 1000) < 1e-6, hint("money")
 ### BEGIN HIDDEN TESTS
 assert abs(submission.prompt_won(7.2, 4000, 2000) - 1000) < 1e-6, hint("money")
 assert abs(submission.prompt_won(0.5, 32768, 0)) < 1e-9, hint("money")
+assert abs(submission.prompt_won(9, 300_000, 1000) - 25 / 3) < 1e-6, hint("money-round")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="money" lang="ko" reviewed="e5deb0c535a0"
