@@ -603,12 +603,12 @@ with when_solved():
     axes.set(xticks=[], yticks=[], aspect="equal", title=hint("plot-map"))
     plt.show()
 
-# %% [markdown] id="task-gather" lang="ko" reviewed="76a89279d5f4"
+# %% [markdown] id="task-gather" lang="ko" reviewed="00ce9068bef7"
 # ## 과제 4. 페이지에 쓰고, 페이지에서 모으기 (보통)
 #
 # 이제 진짜 키와 값을 담아요. `Store`는 층마다 모양 `(pages, page, heads, size)`인 텐서를 갖고 있어요. `forward_paged`는 4.1의
 # `forward_cached`와 같은 일을 하되, 새 키와 값을 테이블이 가리키는 자리에 쓰고, 어텐션을 하기 전에 지금까지의 키와 값을 모아 와요. 두 함수를
-# 완성하세요. 반복문 없이 텐서의 인덱싱으로 쓰세요.
+# 완성하세요. 텐서의 인덱싱을 쓰면 반복문이 없어도 돼요.
 #
 # - `write(memory, places, new)`: `memory`는 한 층의 키(또는 값), 모양 `(pages, page, heads, size)`. `places`는 `append`가 돌려준 자리 번호
 #   `t`개의 리스트, `new`는 모양 `(heads, t, size)`. `new`의 `j`번째 토큰을 자리 `places[j]`에 써넣고 `memory`를 돌려줘요. 받은 텐서 **바로
@@ -620,7 +620,7 @@ with when_solved():
 #
 # Now for real keys and values. A `Store` has a tensor of shape `(pages, page, heads, size)` for each layer. `forward_paged` does what
 # `forward_cached` of 4.1 did, but writes new keys and values to the places that the table says, and gathers all keys and values so
-# far before attention. Complete two functions, with indexing of tensors and no loops.
+# far before attention. Complete two functions; with indexing of tensors they need no loops.
 #
 # - `write(memory, places, new)`: `memory` is one layer's keys (or values), of shape `(pages, page, heads, size)`; `places` the
 #   list of `t` places that `append` returned; `new` has the shape `(heads, t, size)`. Writes token `j` of `new` to place `places[j]`
@@ -730,6 +730,15 @@ for page, pages in [(1, 90), (5, 30), (16, 12)]:
     for name in texts:
         tables.free(name)
     assert pool.available() == pages, hint("tables-leak")
+store, pool = submission.Store(exact, 1, 16), submission.Pool(1)
+tables = submission.Tables(pool, 16, store.copy)
+for name in ("a", "b"):
+    tables.add(name)
+    tokens = [random.randrange(256) for _ in range(9)]
+    found = submission.forward_paged(exact, tokens, store, tables, name)
+    expected = exact.forward(torch.tensor([tokens]))[0]
+    assert_close(found, expected, hint("forward-several", page=16))
+    tables.free(name)
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-keys" lang="ko" reviewed="4523963828b4"
@@ -843,12 +852,12 @@ for _ in range(40):
     before, after = submission.page_keys(tokens, page), submission.page_keys(changed, page)
     same = [a == b for a, b in zip(before, after)]
     assert same == [i < at // page for i in range(5)], hint("keys-before")
-for page, most in [(1, 1), (2, 255)]:
+for most, n, prompts in [(1, 8, 300), (255, 40, 6000)]:
     keys = {}
-    for _ in range(1000):
-        tokens = [random.randint(0, most) for _ in range(8 * page)]
-        for i, key in enumerate(submission.page_keys(tokens, page), 1):
-            assert keys.setdefault(tuple(tokens[: i * page]), key) == key, hint("keys-same")
+    for _ in range(prompts):
+        tokens = [random.randint(0, most) for _ in range(n)]
+        for i, key in enumerate(submission.page_keys(tokens, 1), 1):
+            assert keys.setdefault(tuple(tokens[:i]), key) == key, hint("keys-same")
     assert len(set(keys.values())) == len(keys), hint("keys-order")
 ### END HIDDEN TESTS
 
@@ -894,6 +903,20 @@ tables.free("second")
 tables.free("third")
 assert cache.evict(7) == 1 and len(cache.match([9, 9])) == 1, hint("prefix-behind-gap")
 assert cache.evict(8) == 1 and pool.available() == 8, hint("prefix-evict")
+### END HIDDEN TESTS
+### BEGIN HIDDEN TESTS
+pool = submission.Pool(12)
+tables = submission.Tables(pool, 1, Sheets(1, 1).copy)
+cache = submission.PrefixCache(pool, 1)
+for name, token in enumerate([1, 2, 3, 1]):
+    tables.add(name)
+    tables.append(name, 1)
+    cache.insert([token], list(tables.pages[name]))
+for name in (0, 2, 3):
+    tables.free(name)
+assert cache.evict(10) == 1, hint("prefix-in-use")
+tables.free(1)
+assert cache.evict(11) == 1 and len(cache.match([1])) == 1, hint("prefix-order")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 def inserted(tables, cache, tokens):
@@ -1053,8 +1076,9 @@ assert tokens == 4 and calls == 1, hint("prefill-count", tokens=tokens, wanted=4
 for page, pages in [(1, 80), (4, 60), (16, 60)]:
     server, seen, names = submission.Server(exact, pages, page), set(), []
     starts = [[random.randrange(256) for _ in range(3 * page + 1)] for _ in range(2)]
-    for name in range(7):
-        start = random.choice(starts)[: random.choice([page, 2 * page, 3 * page + 1])]
+    sizes = [page, 2 * page, 3 * page + 1]
+    for name in range(9):
+        start = starts[name % 2][: sizes[name // 2] if name < 6 else random.choice(sizes)]
         prompt = start + [random.randrange(256) for _ in range(random.randint(0, page + 2))]
         known = 0
         while (known + 1) * page < len(prompt) and tuple(prompt[: (known + 1) * page]) in seen:
@@ -1078,6 +1102,13 @@ for page, pages in [(1, 80), (4, 60), (16, 60)]:
     assert server.pool.available() == pages, hint("prefill-leak")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
+server = submission.Server(exact, 4, 1)
+for name, prompt in enumerate([[65], [65, 66]]):
+    expected = exact.forward(torch.tensor([prompt]))[0, -1]
+    exact.tokens = 0
+    found = submission.prefill(server, name, prompt)
+    assert exact.tokens == 1, hint("prefill-count", tokens=exact.tokens, wanted=1)
+    assert_close(found, expected, hint("prefill-several", page=1))
 apart = [[random.randrange(256) for _ in range(121)] for _ in range(2)]
 server = submission.Server(exact, 80, 4)
 for name, prompt in enumerate([*apart, apart[0]]):
