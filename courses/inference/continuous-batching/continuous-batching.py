@@ -81,7 +81,7 @@ def draw_requests(seed, n, shortest, longest):
 print(f"{model.weight_bytes() / 1e6:.1f} MB")
 print(draw_requests(seed=0, n=2, shortest=8, longest=64))
 
-# %% [markdown] id="engine" lang="ko" reviewed="1ad68817e333"
+# %% [markdown] id="engine" lang="ko" reviewed="3051786f5981"
 # ## 엔진: 자리가 여럿인 모델
 #
 # `Engine(model, slots)`은 자리(slot)가 `slots`개인 모델이에요. 자리마다 KV 캐시가 따로 있어서, 길이가 다른 요청을 한 번에 디코드할 수
@@ -93,8 +93,8 @@ print(draw_requests(seed=0, n=2, shortest=8, longest=64))
 # | `decode(slots, tokens)` | 앉아 있는 자리들에 직전 토큰을 하나씩 넣고 **한 단계** 나아감 | 다음 토큰의 리스트, 같은 순서 |
 # | `release(slot)` | 자리를 비움 | 없음 |
 #
-# 규칙을 어기면(찬 자리에 또 앉히기, 빈자리를 디코드하기) `ValueError`가 나요. 엔진은 일을 세어 둬요. `steps`는 디코드를 몇 단계
-# 했는지, `rows`는 그때 처리한 토큰이 모두 몇 개인지, `log`는 누가 언제 앉고 일어났는지예요.
+# `decode`에는 길이가 같은 두 **리스트**를 줘요. 규칙을 어기면(찬 자리에 또 앉히기, 빈자리를 디코드하기) `ValueError`가 나요. 엔진은
+# 일을 세어 둬요. `steps`는 디코드를 몇 단계 했는지, `rows`는 그때 처리한 토큰이 모두 몇 개인지, `log`는 누가 언제 앉고 일어났는지예요.
 #
 # `Rehearsal(slots)`은 모델 없이 같은 규칙을 따르는 연습용 엔진이에요. 다음 토큰을 간단한 산수로 정하기 때문에 아주 빨라서, 스케줄러를
 # 수백 건으로 시험할 때 써요.
@@ -112,9 +112,9 @@ print(draw_requests(seed=0, n=2, shortest=8, longest=64))
 # | `decode(slots, tokens)` | gives each of these slots its latest token and goes on **one step** | the next tokens, in the same order |
 # | `release(slot)` | frees a slot | nothing |
 #
-# Breaking the rules (a second request in one slot, decoding a free slot) raises `ValueError`. The engine counts its work:
-# `steps` is the number of decode steps, `rows` the number of tokens processed in them, and `log` says who sat down and got up
-# when.
+# `decode` takes two **lists** of equal length. Breaking the rules (a second request in one slot, decoding a free
+# slot) raises `ValueError`. The engine counts its work: `steps` is the number of decode steps, `rows` the number of tokens
+# processed in them, and `log` says who sat down and got up when.
 #
 # `Rehearsal(slots)` is an engine for practice: the same rules, no model. It makes up the next token with a little arithmetic,
 # so it is very fast, and a scheduler can be tried with hundreds of requests.
@@ -577,8 +577,10 @@ assert drive(scheduler, []) == {} and engine.rows == 4, hint("step-rows")
 ### BEGIN HIDDEN TESTS
 third = [(number, list(tokens)) for number, tokens in scheduler.step()]
 assert third == [("b", alone(Rehearsal(1), [2], 4))], hint("step-text")
-calls = []
+assert list(scheduler.step()) == [] and engine.steps == 3, hint("step-idle")
+engine, calls = Rehearsal(slots=2), []
 engine.decode = lambda *given: calls.append(given) or []
+scheduler = submission.Scheduler(engine)
 assert list(scheduler.step()) == [] and not calls, hint("step-idle")
 scheduler.submit("d", [4], most=1)
 fourth = [(number, list(tokens)) for number, tokens in scheduler.step()]
