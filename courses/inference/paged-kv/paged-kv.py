@@ -1112,8 +1112,9 @@ for name, prompt in enumerate([[65], [65, 66]]):
 apart = [[random.randrange(256) for _ in range(121)] for _ in range(2)]
 server = submission.Server(exact, 80, 4)
 for name, prompt in enumerate([*apart, apart[0]]):
+    expected = exact.forward(torch.tensor([prompt]))[0, -1]
     exact.tokens = 0
-    submission.prefill(server, name, prompt)
+    assert_close(submission.prefill(server, name, prompt), expected, hint("prefill-first"))
     server.tables.free(name)
 assert exact.tokens == 1, hint("prefill-kept")
 server = submission.Server(exact, 12, 4)
