@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 from grading.wire import MAX_BYTES, Ref, WireError, decode, encode
@@ -207,6 +207,8 @@ class Handle:
         _ask(self, "set", name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if object.__getattribute__(self, "_border").trusting:  # the tests' objects take plain data
+            args, kwargs = tuple(map(_listed, args)), {name: _listed(value) for name, value in kwargs.items()}
         return _ask(self, "call", args, kwargs)
 
     def __len__(self) -> int:
@@ -230,6 +232,10 @@ class Handle:
 
 def _ask(handle: Handle, what: str, *rest: Any) -> Any:
     return object.__getattribute__(handle, "_border").request(what, handle, *rest)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterator | KeysView | ValuesView | ItemsView) else value
 
 
 def block(handle: Handle, arguments: list[tuple[Any, ...]]) -> list[Any]:

@@ -60,6 +60,7 @@ STUDENT: dict[str, Any] = {
     "secret": lambda model: model._secret,
     "frame": lambda model: model.stream().gi_frame,
     "rewrites": lambda model: setattr(model, "calls", 0),
+    "streams": lambda model: [model.run(x) for x in ({1: 2}.keys(), {1: 2}.items(), map(str, [3]), (n for n in (4, 5)))],
     "fools": lambda model: model.run(Cache(3)),
     "lies": lambda: type("Zero", (float,), {"__eq__": lambda *_: True})(),
     "many": lambda: iter(range(10**9)),
@@ -105,6 +106,10 @@ def test_callbacks_count_on_this_side(border: Border) -> None:
     assert [border.name("uses")(model, x) for x in range(4)] == [10, 12, 14, 16]
     assert model.calls == 4
     assert border.served_seconds > 0
+
+
+def test_the_tests_objects_get_iterators_and_views_as_lists(border: Border) -> None:
+    assert border.name("streams")(Model()) == [[1, 1], [(1, 2), (1, 2)], ["3", "3"], [4, 5, 4, 5]]
 
 
 def test_errors_keep_their_class_where_this_side_has_it(border: Border) -> None:
