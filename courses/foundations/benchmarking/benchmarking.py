@@ -137,7 +137,7 @@ np.testing.assert_allclose(found[0], 4.0, err_msg=hint("typical-median"))
 np.testing.assert_allclose(found[1:], [2.0, 5.0], err_msg=hint("typical-quartiles"))
 ### BEGIN HIDDEN TESTS
 for count in (1, 2, 7, 40):
-    times = np.random.default_rng().exponential(size=count)
+    times = np.random.default_rng().lognormal(sigma=5, size=count)
     middle, low, high = submission.typical(times if count % 2 else times.tolist())
     text = hint("typical-count", n=count)
     np.testing.assert_allclose(middle, np.median(times), rtol=1e-6, err_msg=text)
@@ -435,7 +435,7 @@ assert len(worked) == 9, hint("bench-calls", calls=len(worked), wanted=9)
 assert len(set(worked)) == 9, hint("bench-fresh")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-spent = []
+spent, used = [], []
 
 
 def draw_on_device(i):
@@ -444,17 +444,19 @@ def draw_on_device(i):
 
 
 def uneven(argument):
-    spent.append(random.uniform(0.01, 0.9))
+    used.append(argument)
+    spent.append(10 ** random.uniform(-3, 1))
     machine.launch(spent[-1])
     return None
 
 
-for repeats, warmup in [(12, 0), (1, 1), (1, 0), (5, 4)]:
-    spent.clear()
+for repeats, warmup in [(12, 0), (1, 1), (1, 0), (40, 9)]:
+    spent.clear(), used.clear()
     times = submission.bench(uneven, draw_on_device, repeats, warmup, machine.clock, machine.wait)
     assert len(times) == repeats, hint("bench-count", n=len(times))
     wanted = repeats + warmup
     assert len(spent) == wanted, hint("bench-calls", calls=len(spent), wanted=wanted)
+    assert len(set(used)) == wanted, hint("bench-fresh")
     expected = np.array(spent[warmup:]) + 1e-5
     np.testing.assert_allclose(times, expected, rtol=1e-6, err_msg=hint("bench-order"))
 ### END HIDDEN TESTS
@@ -567,6 +569,10 @@ for _ in range(4):
     np.testing.assert_allclose(found, seconds, rtol=0.05, err_msg=hint("per-call-value"))
     assert short.calls * seconds <= 5 + 2 * seconds, hint("per-call-many")
     assert short.calls * seconds >= 1, hint("per-call-few")
+    at_least, short = random.uniform(0.3, 1.2), Short(seconds)
+    submission.per_call(short.work, at_least, short.machine.clock, short.machine.wait)
+    blocks = math.ceil(math.log2(at_least / seconds)) + 1
+    assert short.calls == 2**blocks, hint("per-call-doubling", calls=short.calls, blocks=blocks)
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for seconds in (1.0, 4.0):
@@ -581,7 +587,7 @@ for cold in (1, 500):
     found = submission.per_call(short.work, 1.0, short.machine.clock, short.machine.wait)
     text = hint("per-call-device") if found < 0.0045 else hint("per-call-waits")
     np.testing.assert_allclose(found, 0.004, rtol=0.05, err_msg=text)
-short = Short(0.003, reading=0.002)
+short = Short(0.003, reading=0.03)
 found = submission.per_call(short.work, 1.0, short.clock, short.machine.wait)
 np.testing.assert_allclose(found, 0.003, rtol=0.05, err_msg=hint("per-call-clock"))
 ### END HIDDEN TESTS
@@ -665,7 +671,7 @@ with when_solved():
     print(hint("aa-once", low=f"{min(once):.2f}", high=f"{max(once):.2f}"))
     print(hint("aa-guess", worst=f"{worst:.2f}", guess=worst_guess))
 
-# %% [markdown] id="task-times-faster" lang="ko" reviewed="563f1374923d"
+# %% [markdown] id="task-times-faster" lang="ko" reviewed="32716a010af4"
 # ## 과제 5. 몇 배 빠른가 (어려움)
 #
 # 두 함수를 견줄 때 속기 쉬운 것이 네 가지 있어요.
@@ -678,7 +684,8 @@ with when_solved():
 # `times_faster(slow, fast, draw, same, rounds, clock, wait)`를 완성하세요.
 #
 # 1. 먼저 준비 운동으로 두 함수를 한 번씩 불러요.
-# 2. 라운드마다 **새 입력 하나**를 뽑아 두 함수에 똑같이 주고 한 번씩 재요. 번호가 겹치지 않게 `draw(i)`를 부르고, 라운드마다 **순서를 뒤바꿔요**.
+# 2. 라운드마다 **새 입력 하나**를 뽑아 두 함수에 똑같이 주고 한 번씩 재요. 준비 운동까지 통틀어 번호가 겹치지 않게 `draw(i)`를 부르고, 라운드마다
+#    **순서를 뒤바꿔요**.
 # 3. 라운드마다 두 결과를 `same(slow의 결과, fast의 결과)`로 견줘서, 하나라도 거짓이면 `ValueError`를 일으켜요.
 # 4. 라운드마다 `slow의 시간 / fast의 시간`을 구하고, 튜플 `(중앙값, 최솟값, 최댓값)`을 돌려줘요.
 #
@@ -700,7 +707,7 @@ with when_solved():
 #
 # 1. First call both functions once, to warm up.
 # 2. In each round draw **one new input**, give it to both functions and time each once. Call `draw(i)` with numbers that do not
-#    repeat, and **swap the order** from round to round.
+#    repeat, not even that of the warm-up, and **swap the order** from round to round.
 # 3. In each round compare the two results by `same(result of slow, result of fast)`; raise `ValueError` if one comparison is
 #    false.
 # 4. Of each round take `seconds of slow / seconds of fast`; return a tuple `(median, smallest, largest)`.
@@ -733,9 +740,10 @@ class Rivals:
     def __init__(self, slow_seconds, fast_seconds, cold=1.0, factor=lambda call: 1.0, wrong=None):
         self.machine, self.cold, self.factor, self.wrong = Machine(), cold, factor, wrong
         self.seconds = {"slow": slow_seconds, "fast": fast_seconds}
-        self.calls, self.touched, self.compared = [], set(), 0
+        self.calls, self.drawn, self.touched, self.compared = [], [], set(), 0
 
     def draw(self, i):
+        self.drawn.append(i)
         self.machine.launch(7.0)
         return i
 
@@ -751,11 +759,11 @@ class Rivals:
         return self.run("slow", i)
 
     def fast(self, i):
-        return self.run("fast", i)
+        return [self.run("fast", i)]
 
-    def same(self, a, b):
+    def same(self, slow_result, fast_result):
         self.compared += 1
-        return a == b
+        return np.bool_([slow_result] == fast_result)
 
     def rounds(self):
         return list(zip(self.calls[2::2], self.calls[3::2]))
@@ -778,6 +786,9 @@ pairs = rivals.rounds()
 assert all(first[0] != second[0] for first, second in pairs), hint("faster-apart")
 assert all(first[1] == second[1] for first, second in pairs), hint("faster-same-input")
 assert len({first[1] for first, _ in pairs}) == 6, hint("faster-fresh")
+assert len(set(rivals.drawn)) == len(rivals.drawn), hint("faster-numbers")
+warm = {i for _, i in rivals.calls[:2]}
+assert not any(first[1] in warm for first, _ in pairs), hint("faster-numbers")
 leads = [first[0] for first, _ in pairs]
 assert all(one != other for one, other in zip(leads, leads[1:])), hint("faster-order")
 ### END HIDDEN TESTS
@@ -801,9 +812,10 @@ for _ in range(3):
     np.testing.assert_allclose(spread, expected, rtol=0.01, err_msg=hint("faster-spread"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-factors = [random.uniform(0.3, 3) for _ in range(24)]
+factors = [random.uniform(0.3, 3) for _ in range(50)]
 rivals = Rivals(2.0, 1.0, factor=lambda call: factors[call])
 found = race(submission.times_faster, rivals, 11)
+assert len(rivals.calls) == 24, hint("faster-calls", calls=len(rivals.calls), wanted=24)
 seconds = [rivals.seconds[name] * factors[call] for call, (name, _) in enumerate(rivals.calls)]
 pairs = zip(rivals.calls[2::2], seconds[2::2], seconds[3::2])
 ratios = [one / other if lead[0] == "slow" else other / one for lead, one, other in pairs]
@@ -811,7 +823,7 @@ expected = [np.median(ratios), min(ratios), max(ratios)]
 np.testing.assert_allclose(found, expected, rtol=1e-3, err_msg=hint("faster-ratios"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-for wrong in (7, 8, 11, 12):
+for wrong in range(3, 13):
     rivals = Rivals(2.0, 1.0, wrong=wrong)
     try:
         race(submission.times_faster, rivals, 5)
@@ -904,13 +916,15 @@ for _ in range(20):
     part, factor = random.uniform(0.02, 0.98), 10 ** random.uniform(-1, 3)
     found, expected = submission.amdahl(part, factor), 1 / (1 - part + part / factor)
     np.testing.assert_allclose(found, expected, rtol=1e-6, err_msg=hint("amdahl-value"))
-    wanted = random.uniform(1, 1 + 0.9 * (1 / (1 - part) - 1))
+    share = 1 - 10 ** random.uniform(-5, 0)
+    wanted = 1 + share * (1 / (1 - part) - 1)
     factor = submission.factor_needed(part, wanted)
     reached = 1 / (1 - part + part / factor)
     np.testing.assert_allclose(reached, wanted, rtol=1e-6, err_msg=hint("needed-value"))
 np.testing.assert_allclose(submission.amdahl(0, 50), 1, err_msg=hint("amdahl-value"))
 np.testing.assert_allclose(submission.amdahl(1, 50), 50, err_msg=hint("amdahl-value"))
 np.testing.assert_allclose(submission.factor_needed(1, 7), 7, err_msg=hint("needed-value"))
+np.testing.assert_allclose(submission.factor_needed(0.4, 1), 1, err_msg=hint("needed-value"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for part, wanted in [(0.5, 2), (0.5, 3), (0.2, 1.5), (0.75, 100)]:
