@@ -542,8 +542,9 @@ assert_near(
     torch.cat([p[:1] * 0, p[1:] / p[1:].sum()]),
     hint("residual-value"),
 )
-p, q = one.new_tensor([[0.5, 0.3, 0.2], [0.502, 0.298, 0.2]])
-assert_near(submission.residual(p, q), torch.tensor([0.0, 1.0, 0.0]), hint("residual-near"))
+p, q = one.new_tensor([[0.5, 0.3, 0.2], [0.5002, 0.2998, 0.2]])
+rest = submission.residual(p, q)
+assert (rest - torch.tensor([0.0, 1.0, 0.0])).abs().max() < 1e-3, hint("residual-near")
 assert_near(submission.acceptance_rate(p, p), torch.tensor(1.0), hint("rate-equal"))
 assert_near(submission.residual(p, p), p, hint("residual-equal"))
 ### END HIDDEN TESTS
@@ -970,6 +971,8 @@ for most in (0, 1, 2):
     assert wanted - 1 <= target.calls <= wanted + 1, hint(
         "speculate-calls", calls=target.calls, wanted=wanted
     )
+    limit = target.calls * (most + 1)
+    assert target.fed <= limit, hint("speculate-fed", fed=target.fed, most=limit)
 
 
 class Ragged(Scripted):
