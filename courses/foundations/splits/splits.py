@@ -243,8 +243,12 @@ for _ in range(10):
     result = np.asarray(submission.most_frequent(drawn, n))
     assert result.shape == (n,), hint("baseline-shape")
     np.testing.assert_array_equal(result, [most] * n, err_msg=hint("baseline-any-labels"))
-tied = np.asarray(submission.most_frequent(np.array([8, 2, 8, 5, 2]), 3))
-np.testing.assert_array_equal(tied, [2, 2, 2], err_msg=hint("baseline-tie"))
+for drawn, least in [([8, 2, 8, 5, 2], 2), ([2, -5, 3, 2, -5], -5)]:
+    tied = np.asarray(submission.most_frequent(np.array(drawn), 3))
+    np.testing.assert_array_equal(tied, [least] * 3, err_msg=hint("baseline-tie"))
+many = np.repeat([7, 100_000], [2000, 2001])
+result = np.asarray(submission.most_frequent(many, 2))
+np.testing.assert_array_equal(result, [100_000] * 2, err_msg=hint("baseline-any-labels"))
 assert np.asarray(submission.most_frequent(np.array([4]), 0)).shape == (0,), hint("baseline-none")
 ### END HIDDEN TESTS
 
@@ -316,21 +320,22 @@ later = np.asarray(submission.apply_scaler(scaler, new))
 np.testing.assert_allclose(later, [[2, 0, 0], [0, 4, 0]], atol=1e-6, err_msg=hint("scaler-later"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-seen = generator.normal([3.0, -500.0, 0.02, 0.0], [1.0, 80.0, 0.001, 1.0], size=(60, 4))
-seen[:, 3] = 4.0
+centre, width = [3.0, -500.0, 0.02, 1e6, 0.0, 0.0], [1.0, 80.0, 0.001, 0.1, 1e-5, 1.0]
+seen = generator.normal(centre, width, size=(60, 6))
+seen[:, 5] = 4.0
 scaler = submission.fit_scaler(seen)
 spread = seen.std(axis=0)
-spread[3] = 1
-one = generator.normal(size=(1, 4)) * [2.0, 90.0, 0.01, 1.0]
+spread[5] = 1
+one = generator.normal(centre, width, size=(1, 6))
 expected = (one - seen.mean(axis=0)) / spread
 result = np.asarray(submission.apply_scaler(scaler, one))
-assert result.shape == (1, 4), hint("scaler-shape")
-for columns, key in [(slice(3), "scaler-one-row"), (slice(3, 4), "scaler-constant")]:
+assert result.shape == (1, 6), hint("scaler-shape")
+for columns, key in [(slice(5), "scaler-one-row"), (slice(5, 6), "scaler-constant")]:
     got, wanted = result[:, columns], expected[:, columns]
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6, err_msg=hint(key))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-crowd = np.concatenate([one, 1e4 * generator.normal(size=(50, 4))])
+crowd = np.concatenate([one, 1e4 * generator.normal(size=(50, 6))])
 beside = np.asarray(submission.apply_scaler(scaler, crowd))[:1]
 np.testing.assert_allclose(beside, expected, rtol=1e-4, atol=1e-6, err_msg=hint("scaler-beside"))
 again = np.asarray(submission.apply_scaler(scaler, one))
@@ -338,6 +343,9 @@ np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-6, err_msg=hint("
 other = submission.fit_scaler(10 * seen)
 again = np.asarray(submission.apply_scaler(scaler, one))
 np.testing.assert_allclose(again, expected, rtol=1e-4, atol=1e-6, err_msg=hint("scaler-two"))
+again = np.asarray(submission.apply_scaler(other, 10 * one))[:, :5]
+wanted = expected[:, :5]
+np.testing.assert_allclose(again, wanted, rtol=1e-4, atol=1e-6, err_msg=hint("scaler-two"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="example" lang="ko" reviewed="266d02026a71"
@@ -430,14 +438,15 @@ assert not np.array_equal(np.sort(test), np.sort(other)), hint("split-other-seed
 generator = np.random.default_rng()
 for fraction in (0.1, 0.2, 0.5, 0.9):
     sizes = {-5: 2, 3: 3, 4: int(generator.integers(10, 20)), 70: 40, 100: 121}
-    labels = generator.permutation(np.repeat(list(sizes), list(sizes.values())))
     seed = int(generator.integers(1000))
-    train, test = parts(submission.split(labels, fraction, seed), len(labels))
-    for value, size in sizes.items():
-        taken = int((labels[test] == value).sum())
-        assert 0 < taken < size, hint("split-both-sides", size=size, fraction=fraction)
-        off = abs(taken - fraction * size)
-        assert off <= 1 + 1e-9, hint("split-share", size=size, fraction=fraction)
+    for _ in range(2):
+        labels = generator.permutation(np.repeat(list(sizes), list(sizes.values())))
+        train, test = parts(submission.split(labels, fraction, seed), len(labels))
+        for value, size in sizes.items():
+            taken = int((labels[test] == value).sum())
+            assert 0 < taken < size, hint("split-both-sides", size=size, fraction=fraction)
+            off = abs(taken - fraction * size)
+            assert off <= 1 + 1e-9, hint("split-share", size=size, fraction=fraction)
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 train, test = parts(submission.split(np.array([9, 4, 9, 9, 9]), 0.5, 3), 5)
@@ -451,7 +460,10 @@ for seed in range(300):
     often[test] += 1
     different.add(tuple(sorted(test.tolist())))
 assert often.min() > 15 and often.max() < 110, hint("split-chances")
-assert len(different) > 200, hint("split-shuffled")
+assert len(different) > 280, hint("split-shuffled")
+seeds = [7, 107, 1007, 7 + 2**16]
+tests = [parts(submission.split(labels, 0.2, seed), 40)[1] for seed in seeds]
+assert len({tuple(sorted(test.tolist())) for test in tests}) == 4, hint("split-other-seed")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="luck" lang="ko" reviewed="f7f9a7317bf9"
@@ -557,8 +569,10 @@ for fraction in (0.1, 0.3, 0.5, 0.95):
     taken = len(np.unique(groups[test]))
     assert 0 < taken < len(numbers), hint("groups-both-sides")
     assert abs(taken - fraction * len(numbers)) <= 1 + 1e-9, hint("groups-count")
-train, test = parts(submission.split_groups(np.array([7, -7, 7, 7]), 0.1, 0), 4)
-assert len(train) and len(test), hint("groups-both-sides")
+for one, other in [(7, -7), (7, 1007), (7, 7 + 2**32), (2**60, 2**60 + 1)]:
+    groups = np.array([one, other, one, one])
+    train, test = parts(submission.split_groups(groups, 0.1, 0), 4)
+    assert len(train) and len(test), hint("groups-both-sides")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 groups = generator.permutation(np.repeat(np.arange(12), [90] + [2] * 11))
@@ -566,12 +580,16 @@ often, different = np.zeros(12, dtype=int), set()
 for seed in range(300):
     _, test = parts(submission.split_groups(groups, 0.25, seed), len(groups))
     taken = np.unique(groups[test])
+    assert abs(len(taken) - 3) <= 1, hint("groups-count")
     often[taken] += 1
     different.add(tuple(taken.tolist()))
 _, again = parts(submission.split_groups(groups, 0.25, 299), len(groups))
 np.testing.assert_array_equal(np.sort(test), np.sort(again), err_msg=hint("split-same-seed"))
 assert often.min() > 25 and often.max() < 130, hint("groups-chances")
-assert len(different) > 60, hint("split-shuffled")
+assert len(different) > 120, hint("split-shuffled")
+groups, seeds = np.arange(40), [7, 107, 1007, 7 + 2**16]
+tests = [parts(submission.split_groups(groups, 0.25, seed), 40)[1] for seed in seeds]
+assert len({tuple(sorted(test.tolist())) for test in tests}) == 4, hint("split-other-seed")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="limit" lang="ko" reviewed="72bb7d756ade"
@@ -735,15 +753,16 @@ assert reached < 0.7, hint("honest-planted", percent=round(100 * reached))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 for _ in range(5):
-    table, labels, train, test = random_case(int(generator.integers(10**6)))
-    columns = best_columns(table[train], labels[train], 8)
-    mean, spread = table[train][:, columns].mean(axis=0), table[train][:, columns].std(axis=0)
-    scaled = (table[:, columns] - mean) / spread
-    expected = neighbours(scaled[train], labels[train], scaled[test])
-    result = np.asarray(submission.predict_honestly(table, labels, train, test, 8))
-    np.testing.assert_array_equal(result, expected, err_msg=hint("honest-value"))
-    single = np.asarray(submission.predict_honestly(table, labels, train, test[:1], 8))
-    np.testing.assert_array_equal(single, expected[:1], err_msg=hint("honest-one-row"))
+    drawn, labels, train, test = random_case(int(generator.integers(10**6)))
+    for table, k in [(drawn, 8), (drawn[:, ::-1], 8), (drawn, 3)]:
+        columns = best_columns(table[train], labels[train], k)
+        known = table[train][:, columns]
+        scaled = (table[:, columns] - known.mean(axis=0)) / known.std(axis=0)
+        expected = neighbours(scaled[train], labels[train], scaled[test])
+        result = np.asarray(submission.predict_honestly(table, labels, train, test, k))
+        np.testing.assert_array_equal(result, expected, err_msg=hint("honest-value"))
+        single = np.asarray(submission.predict_honestly(table, labels, train, test[:1], k))
+        np.testing.assert_array_equal(single, expected[:1], err_msg=hint("honest-one-row"))
 ### END HIDDEN TESTS
 
 # %% [markdown] id="coins-again" lang="ko" reviewed="afe83399ae61"
