@@ -20,7 +20,8 @@ class Message:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.text} {self.fix}".strip()
+        end = "" if self.text.endswith((".", "!", "?", ":")) else "."
+        return f"{self.text}{end} {self.fix}".strip()
 
 
 class AcademyError(Exception):

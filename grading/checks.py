@@ -78,7 +78,10 @@ def hint(key: str, **values: object) -> str:
     texts = _catalogue().get("messages", {}).get(key)
     text = key if texts is None else str(texts.get(language(), key))
     if texts is not None and values:
-        text = text.format(**values)
+        try:
+            text = text.format(**values)
+        except (KeyError, IndexError) as error:
+            raise TypeError(f"the message {key!r} wants {error}, which hint(...) does not give") from None
     said.append(text)
     return text
 

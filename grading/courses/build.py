@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -110,13 +111,17 @@ def notebook(unit: Unit, course_id: str, language: str, gpus: bool = False) -> n
         metadata = dict(cell.metadata)
         identity, kind, spoken = metadata.get("id"), metadata.get("kind"), metadata.get("lang")
         if not identity:
-            raise _wrong(unit, f"cell {number} has no id")
+            raise _wrong(unit, f'cell {number} has no id="…": {cell.source.strip()[:60]!r}')
         if (identity, spoken) in seen:
             raise _wrong(unit, f"the id {identity!r} stands twice")
         if kind not in (None, "demo", *_KINDS):
             raise _wrong(unit, f"cell {identity!r}: kind {kind!r} is none of {', '.join(_KINDS)}, demo")
         if kind in ("test", "manual") and not isinstance(metadata.get("points"), int | float):
-            raise _wrong(unit, f"cell {identity!r} needs points")
+            raise _wrong(unit, f"cell {identity!r} needs points, a number: points=2")
+        if cell.cell_type != "code" and kind != "manual" and spoken not in LANGUAGES:
+            raise _wrong(unit, f'cell {identity!r} is a text, so it needs lang="ko" or lang="en"')
+        if problem := _marks(cell.source, kind):
+            raise _wrong(unit, f"cell {identity!r}: {problem}")
         seen.add((identity, spoken))
         if spoken not in (None, language):
             continue
@@ -131,6 +136,17 @@ def notebook(unit: Unit, course_id: str, language: str, gpus: bool = False) -> n
             "academy": {"course": course_id, "unit": unit.id, "language": language},
         },
     )
+
+
+def _marks(source: str, kind: str | None) -> str:
+    """What is wrong with the marks of a cell's solution or hidden tests."""
+    for mark, owners in (("SOLUTION", ("solution", "manual")), ("HIDDEN TESTS", ("test",))):
+        found = re.findall(rf"### (BEGIN|END) {mark}", source)
+        if found and kind not in owners:
+            return f"### {found[0]} {mark} stands in a cell that is no {owners[0]}"
+        if found != ["BEGIN", "END"] * (len(found) // 2):
+            return f"each ### BEGIN {mark} needs an ### END {mark} behind it"
+    return ""
 
 
 def wants_gpu(cell: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -115,6 +116,30 @@ def problems(settings: Settings) -> list[CourseError]:
     return [problem for problem in map(_try, _folders(settings)) if isinstance(problem, CourseError)]
 
 
+def path_problems(settings: Settings, course: Course, unit: Unit) -> list[str]:
+    """What is wrong with a unit's ``after``: a name that no unit has, or a circle, in which no unit would ever open."""
+    known, coming = {}, set()
+    for each in courses(settings):
+        coming |= {announced.number for announced in each.coming}
+        for one in each.units:
+            known[one.number] = known[f"{each.id}/{one.id}"] = (each, one)
+
+    def before(owner: Course, one: Unit) -> list[tuple[Course, Unit]]:
+        return [found for name in one.after if (found := known.get(name) or known.get(f"{owner.id}/{name}"))]
+
+    unknown = [name for name in unit.after if name not in coming and not (name in known or f"{course.id}/{name}" in known)]
+    found = [f"after names {name!r}, but no unit has this number or id" for name in unknown]
+    todo, seen = before(course, unit), set()
+    while todo:
+        owner, one = todo.pop()
+        if one.number == unit.number:
+            return [*found, "after leads back to this unit, so it would never open"]
+        if one.number not in seen:
+            seen.add(one.number)
+            todo += before(owner, one)
+    return found
+
+
 def course(settings: Settings, id: str) -> Course:
     """One course.
 
@@ -153,12 +178,14 @@ def _try(folder: Path) -> Course | CourseError:
 
 def _read(folder: Path) -> Course:
     path = folder / "course.toml"
+    data: dict[str, Any] = {}
     try:
-        file = _CourseFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        file = _CourseFile.model_validate(data)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise CourseError("course-file-wrong", file=path, problem=str(error)) from error
     except ValidationError as error:
-        problem = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']} ({p['input']!r})" for p in error.errors())
+        problem = "; ".join(_told(data, each["loc"], each["msg"], each["input"]) for each in error.errors())
         raise CourseError("course-file-wrong", file=path, problem=problem) from error
     units = [unit.model_copy(update={"folder": folder / unit.id}) for unit in file.units]
     names = [name for unit in units for name in (unit.id, unit.number)]
@@ -167,4 +194,15 @@ def _read(folder: Path) -> Course:
     if twice or missing:
         problem = "; ".join([*(f"{name} stands twice" for name in twice), *(f"{name} is missing" for name in missing)])
         raise CourseError("course-file-wrong", file=path, problem=problem)
-    return Course(folder.name, file.title, file.description, units, folder, file.late, file.mastery, file.coming)
+    coming = [each for each in file.coming if each.number not in names]  # written by now
+    return Course(folder.name, file.title, file.description, units, folder, file.late, file.mastery, coming)
+
+
+def _told(data: dict[str, Any], place: tuple[int | str, ...], problem: str, value: object) -> str:
+    """A wrong key, with the unit that it stands in."""
+    where = ".".join(map(str, place))
+    if len(place) > 1 and isinstance(number := place[1], int):
+        entry = data[str(place[0])][number]
+        named = entry.get("id") or entry.get("number") if isinstance(entry, dict) else None
+        where = f"{place[0]}, {named or f'entry {number + 1}'}: {'.'.join(map(str, place[2:]))}"
+    return f"{where}: {problem}" + (f" ({value!r})" if isinstance(value, str | int | float) else "")

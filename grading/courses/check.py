@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import jupytext
@@ -25,7 +26,7 @@ from nbgrader.utils import determine_grade, is_grade, is_solution
 
 from academy.settings import Settings
 from grading import supervisor
-from grading.courses import build
+from grading.courses import build, catalogue
 from grading.courses.catalogue import Course, CourseError, Unit
 
 _HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS")
@@ -110,7 +111,9 @@ def _prove(
     nb = build.notebook(unit, course.id, "ko")
     _count(nb, record)
     record.problems += language_problems(course, unit, nb)
-    record.problems += link_problems(unit, nb)
+    for language in build.LANGUAGES:
+        record.problems += link_problems(unit, build.notebook(unit, course.id, language))
+    record.problems += catalogue.path_problems(settings, course, unit)
     tell("release")
     released, problems = _released(settings, course, unit)
     record.problems += problems
@@ -159,13 +162,15 @@ def language_problems(course: Course, unit: Unit, korean: Any) -> list[str]:
     problems = []
     ko, en = ([(cell.id, cell.cell_type, cell.metadata.get("nbgrader")) for cell in nb.cells] for nb in (korean, english))
     if ko != en:
-        differing = {str(cell[0]) for cell in ko} ^ {str(cell[0]) for cell in en}
-        problems.append(f"the languages have other cells: {', '.join(sorted(differing)) or 'another order'}")
+        in_korean, in_english = ({str(cell[0]) for cell in each} for each in (ko, en))
+        alone = [f"{name} only in Korean" for name in sorted(in_korean - in_english)]
+        alone += [f"{name} only in English" for name in sorted(in_english - in_korean)]
+        problems.append(f"the languages have other cells: {', '.join(alone) or 'another order'}")
     texts, known = {cell.id: cell.source for cell in english.cells}, build.messages(unit)
     for cell in jupytext.reads(unit.source.read_text(encoding="utf-8"), fmt="py:percent").cells:
         name, reviewed = cell.metadata.get("id", ""), cell.metadata.get("reviewed")
         now = fingerprint(texts.get(name, ""))
-        if cell.metadata.get("lang") == "ko" and reviewed != now:
+        if cell.metadata.get("lang") == "ko" and name in texts and reviewed != now:
             problems.append(
                 f'read the Korean text of {name!r} against the English one, then note reviewed="{now}" in its header'
             )
@@ -174,6 +179,10 @@ def language_problems(course: Course, unit: Unit, korean: Any) -> list[str]:
                 problems.append(f"cell {name!r} uses the message {key!r}, which messages.toml lacks")
         if broken := _BOLD.search(cell.source if cell.cell_type == "markdown" else ""):
             problems.append(f"cell {name!r}: bold does not end at {broken[0]!r}; put the punctuation behind the asterisks")
+    for key, spoken in known.items():
+        one, other = (sorted({name for _, name, _, _ in Formatter().parse(spoken[at]) if name}) for at in build.LANGUAGES)
+        if one != other:
+            problems.append(f"the message {key!r} fills in {one} in Korean and {other} in English")
     return problems
 
 

@@ -32,7 +32,7 @@ def courses(context: typer.Context) -> None:
 
 @app.command("list")
 def list_() -> None:
-    """Print courses and units, and what is wrong with those that cannot be read."""
+    """Print courses and units, and what is wrong with them."""
     config = load()
     for course in catalogue.courses(config):
         typer.secho(f"{course.id}  {course.title.ko} · {course.title.en}", bold=True)
@@ -40,22 +40,31 @@ def list_() -> None:
             typer.echo(f"  {unit.number:<5} {unit.id:<24} {unit.title.ko} · {unit.title.en}")
         for coming in course.coming:
             typer.secho(f"  {coming.number:<5} {'(coming)':<24} {coming.title.ko} · {coming.title.en}", dim=True)
-    for problem in catalogue.problems(config):
-        typer.secho(str(problem), fg="red", err=True)
+    wrong = [str(problem) for problem in catalogue.problems(config)]
+    for course in catalogue.courses(config):
+        for unit in course.units:
+            wrong += [f"{course.id}/{unit.id}: {problem}" for problem in catalogue.path_problems(config, course, unit)]
+    for problem in wrong:
+        typer.secho(problem, fg="red", err=True)
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()
 def new(
     course: Annotated[str, typer.Argument(help="The course's folder; it is made when there is none.")],
     unit: Annotated[str, typer.Argument(help="The new unit's id: lowercase letters, digits, hyphens.")],
-    number: Annotated[str, typer.Option(help="What people call it, e.g. 1.7. Default: the course's next.")] = "",
+    number: Annotated[str, typer.Option(help="What people call it, e.g. 1.7. Default: the next, or the first to come.")] = "",
     ko: Annotated[str, typer.Option(help="Title in Korean. Default: the id.")] = "",
     en: Annotated[str, typer.Option(help="Title in English. Default: the id.")] = "",
 ) -> None:
     """Start a unit from a template that already passes the check; then make it yours."""
     from grading.courses import new
 
-    folder = new.unit(load(), course, unit, number, ko, en)
+    config = load()
+    if not (config.academy.courses / course).is_dir():
+        typer.echo(f"There is no course {course} yet; it begins with this unit.")
+    folder = new.unit(config, course, unit, number, ko, en)
     typer.echo(f"{folder} is made. Look at it and prove it:")
     typer.echo(f"  academy courses preview {course} {unit}\n  academy courses check {course} {unit}")
 
@@ -63,8 +72,9 @@ def new(
 @app.command("build")
 def build_(course: AllCourses = None, unit: AllUnits = None) -> None:
     """Write nbgrader's sources and releases of what has changed, in both languages."""
-    built = build.build(load(), course, unit)
-    typer.echo("\n".join(f"{c}/{u} built" for c, u in built) or "Nothing has changed.")
+    config = load()
+    built = build.build(config, course, unit)
+    typer.echo("\n".join(f"{c}/{u} built in {config.course_folder(c)}" for c, u in built) or "Nothing has changed.")
 
 
 @app.command()

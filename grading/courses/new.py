@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jupytext
 
-from academy.settings import Settings
+from academy.settings import Settings, Text
 from grading.courses import catalogue
 from grading.courses.catalogue import CourseError
 from grading.courses.check import fingerprint
@@ -31,8 +31,11 @@ def unit(settings: Settings, course: str, unit: str, number: str = "", ko: str =
         if not _NAME.fullmatch(name):
             raise CourseError("course-name-wrong", 422, name=name)
     path = folder / "course.toml"
-    known = catalogue.course(settings, course).units if path.is_file() else []
-    number = number or _next(known)
+    known, coming = [], {}
+    if path.is_file():
+        found = catalogue.course(settings, course)
+        known, coming = found.units, {each.number: each.title for each in found.coming}
+    number = number or _next(known, list(coming))
     if not _NUMBER.fullmatch(number):
         raise CourseError("unit-number-wrong", 422, number=number)
     if taken := next((each for each in known if unit == each.id or number == each.number), None):
@@ -40,7 +43,8 @@ def unit(settings: Settings, course: str, unit: str, number: str = "", ko: str =
     target = folder / unit
     if target.exists():
         raise CourseError("unit-folder-taken", 409, folder=target)
-    titles = {"NUMBER": number, "TITLE_KO": ko or unit, "TITLE_EN": en or unit}
+    announced = coming.get(number, Text(ko=unit, en=unit))
+    titles = {"NUMBER": number, "TITLE_KO": ko or announced.ko, "TITLE_EN": en or announced.en}
     shutil.copytree(TEMPLATE, target, ignore=shutil.ignore_patterns("__pycache__"))
     source = (target / "unit.py").read_text(encoding="utf-8")
     for mark, text in titles.items():
@@ -56,9 +60,9 @@ def unit(settings: Settings, course: str, unit: str, number: str = "", ko: str =
     return target
 
 
-def _next(known: list[catalogue.Unit]) -> str:
+def _next(known: list[catalogue.Unit], coming: list[str]) -> str:
     if not known:
-        return "9.1"
+        return coming[0] if coming else "9.1"
     first, last = known[-1].number.split(".")
     return f"{first}.{int(last) + 1}"
 

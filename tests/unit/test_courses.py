@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from academy.settings import CHECKOUT, Settings
-from grading.courses import build, catalogue, check
+from grading.courses import build, catalogue, check, new
 from grading.courses.catalogue import CourseError
 
 COURSE = """
@@ -73,9 +73,9 @@ def test_a_new_course_needs_no_restart(written: Callable[..., Settings]) -> None
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("hours = 1", "hours = -1", r"units\.0\.hours.*-1"),
-        ("hours = 1", "hours = 1\nroom = 3", r"units\.0\.room"),
-        ('number = "7.1"', 'number = "seven"', r"units\.0\.number.*seven"),
+        ("hours = 1", "hours = -1", r"units, sums: hours: .*-1"),
+        ("hours = 1", "hours = 1\nroom = 3", r"units, sums: room: "),
+        ('number = "7.1"', 'number = "seven"', r"units, sums: number: .*seven"),
         ("title = {", "title = [", "course.toml"),
         ('id = "sums"', 'id = "gone"', r"gone\.py is missing"),
     ],
@@ -110,6 +110,10 @@ def test_both_languages_have_the_same_graded_cells(written: Callable[..., Settin
         ('id="test-add"', 'id="add"', "'add' stands twice"),
         ('kind="solution"', 'kind="solutoin"', "solutoin"),
         (" points=2", "", "'test-add' needs points"),
+        (' lang="en"', "", "'title' is a text, so it needs lang"),
+        ("    ### END SOLUTION\n", "", "'add': each ### BEGIN SOLUTION needs an ### END SOLUTION"),
+        ("assert add", "### BEGIN HIDDEN TESTS\nassert add", "'test-add': each ### BEGIN HIDDEN TESTS needs"),
+        ("# # Sums", "# # Sums\n# ### BEGIN HIDDEN TESTS\n# ### END HIDDEN TESTS", "'title': .* a cell that is no test"),
     ],
 )
 def test_a_wrong_cell_is_named(written: Callable[..., Settings], old: str, new: str, told: str) -> None:
@@ -133,12 +137,62 @@ def test_the_units_here_are_whole() -> None:
         for unit in course.units:
             notebook = build.notebook(unit, course.id, "ko")
             assert check.language_problems(course, unit, notebook) == []
+            assert catalogue.path_problems(settings, course, unit) == []
             used = {word for cell in notebook.cells for word in check.hints(cell.source)}
             assert used <= build.messages(unit).keys()
             tests = {cell.id for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("grade")}
             found = check.mistakes(unit)
             assert 3 <= len(found) <= 6
             assert all(mistake.fails in tests and not mistake.problems for mistake in found)
+
+
+def test_a_cell_of_one_language_and_a_message_with_other_places_are_named(written: Callable[..., Settings]) -> None:
+    more = '\n# %% [markdown] id="more" lang="ko" reviewed=""\n# 더\n'
+    course = catalogue.course(written(unit=UNIT + more), "basics")
+    unit = course.unit("sums")
+    (unit.folder / "messages.toml").write_text('[off]\nko = "{n}만큼"\nen = "by {m}"\n', encoding="utf-8")
+    problems = check.language_problems(course, unit, build.notebook(unit, "basics", "ko"))
+    assert problems == [
+        "the languages have other cells: more only in Korean",
+        "the message 'off' fills in ['n'] in Korean and ['m'] in English",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        ([], []),
+        (["8.1"], []),
+        (["1.17"], ["after names '1.17', but no unit has this number or id"]),
+        (["sums"], ["after leads back to this unit, so it would never open"]),
+        (["7.1"], ["after leads back to this unit, so it would never open"]),
+        (["more"], ["after leads back to this unit, so it would never open"]),
+    ],
+)
+def test_an_after_that_opens_nothing_is_named(written: Callable[..., Settings], after: list[str], told: list[str]) -> None:
+    more = COURSE.partition("[[units]]")[2].replace("sums", "more").replace("7.1", "7.2")
+    coming = '[[coming]]\nnumber = "8.1"\ntitle = { ko = "곱", en = "Product" }\n'
+    text = f'{COURSE}after = {after}\n[[units]]{more}after = ["7.1"]\n{coming}'
+    settings = written(text)
+    folder = settings.academy.courses / "basics" / "more"
+    folder.mkdir()
+    (folder / "more.py").write_text(UNIT, encoding="utf-8")
+    course = catalogue.course(settings, "basics")
+    assert catalogue.path_problems(settings, course, course.unit("sums")) == told
+
+
+def test_a_coming_unit_that_is_written_is_not_coming_any_more(written: Callable[..., Settings]) -> None:
+    settings = written(f'{COURSE}[[coming]]\nnumber = "7.2"\ntitle = {{ ko = "뺄셈", en = "Differences" }}\n')
+    new.unit(settings, "basics", "minus")
+    made = new.unit(settings, "basics", "times")
+    course = catalogue.course(settings, "basics")
+    assert [(unit.number, unit.title.en) for unit in course.units] == [
+        ("7.1", "Sums"),
+        ("7.2", "Differences"),
+        ("7.3", "times"),
+    ]
+    assert course.coming == []
+    assert made.name == "times"
 
 
 def test_a_changed_english_text_makes_the_korean_one_stale(written: Callable[..., Settings]) -> None:
