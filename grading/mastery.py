@@ -33,16 +33,13 @@ class Mastery:
         """The units that keep this one closed: not mastered yet, of courses that the student takes, and written already."""
         if not course.mastery:
             return []
-        before = [found for name in unit.after if (found := self.known.get(name) or self.known.get(f"{course.id}/{name}"))]
+        before = catalogue.before(self.known, course, unit)
         return [each for owner, each in before if owner.id in self.taken and not self.mastered(owner, each)]
 
 
 def of(session: Session, settings: Settings, login: str) -> Mastery:
     """What a student's submissions have reached, as far as they may see it themselves."""
-    courses = catalogue.courses(settings)
-    known = {
-        key: (course, unit) for course in courses for unit in course.units for key in (unit.number, f"{course.id}/{unit.id}")
-    }
+    known = catalogue.by_name(catalogue.courses(settings))
     taken = session.scalars(select(Enrollment.course).where(Enrollment.login == login, Enrollment.role == "student"))
     shares: dict[Key, float] = {}
     query = (

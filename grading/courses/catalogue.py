@@ -116,28 +116,33 @@ def problems(settings: Settings) -> list[CourseError]:
     return [problem for problem in map(_try, _folders(settings)) if isinstance(problem, CourseError)]
 
 
+def by_name(courses: list[Course]) -> dict[str, tuple[Course, Unit]]:
+    """Units by number, and by "course/id"."""
+    return {
+        key: (course, unit) for course in courses for unit in course.units for key in (unit.number, f"{course.id}/{unit.id}")
+    }
+
+
+def before(known: dict[str, tuple[Course, Unit]], course: Course, unit: Unit) -> list[tuple[Course, Unit]]:
+    """The units that a unit's ``after`` names, as far as they are written."""
+    return [found for name in unit.after if (found := known.get(name) or known.get(f"{course.id}/{name}"))]
+
+
 def path_problems(settings: Settings, course: Course, unit: Unit) -> list[str]:
     """What is wrong with a unit's ``after``: a name that no unit has, or a circle, in which no unit would ever open."""
-    known, coming = {}, set()
-    for each in courses(settings):
-        coming |= {announced.number for announced in each.coming}
-        for one in each.units:
-            known[one.number] = known[f"{each.id}/{one.id}"] = (each, one)
-
-    def before(owner: Course, one: Unit) -> list[tuple[Course, Unit]]:
-        return [found for name in one.after if (found := known.get(name) or known.get(f"{owner.id}/{name}"))]
-
-    unknown = [name for name in unit.after if name not in coming and not (name in known or f"{course.id}/{name}" in known)]
-    found = [f"after names {name!r}, but no unit has this number or id" for name in unknown]
-    todo, seen = before(course, unit), set()
+    found = courses(settings)
+    known, coming = by_name(found), {each.number for one in found for each in one.coming}
+    unknown = [name for name in unit.after if not {name, f"{course.id}/{name}"} & (known.keys() | coming)]
+    problems = [f"after names {name!r}, but no unit has this number or id" for name in unknown]
+    todo, seen = before(known, course, unit), set()
     while todo:
         owner, one = todo.pop()
         if one.number == unit.number:
-            return [*found, "after leads back to this unit, so it would never open"]
+            return [*problems, "after leads back to this unit, so it would never open"]
         if one.number not in seen:
             seen.add(one.number)
-            todo += before(owner, one)
-    return found
+            todo += before(known, owner, one)
+    return problems
 
 
 def course(settings: Settings, id: str) -> Course:

@@ -60,8 +60,7 @@ def write(settings: Settings, course: Course, unit: Unit, solved: bool, folder: 
     styles = "\n".join(f"<style{part.partition('</style>')[0]}</style>" for part in head.split("<style")[1:])
     title = html.escape(f"{unit.number} {unit.title.ko} · {unit.title.en}")
     folder.mkdir(parents=True, exist_ok=True)
-    for language in build.LANGUAGES:
-        build.write_files(unit, language, folder)  # the pictures beside the notebook
+    build.write_files(unit, "ko", folder)  # pictures; they are the same in both languages
     page = folder / f"{course.id}-{unit.id}{'-solved' if solved else ''}.html"
     page.write_text(PAGE.format(language="ko", title=title, head=styles, pairs="\n".join(pairs)), encoding="utf-8")
     return page

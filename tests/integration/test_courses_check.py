@@ -276,6 +276,7 @@ def test_a_preview_has_both_languages_side_by_side(unit: tuple[Settings, Course,
     settings, course, sums = unit
     released = preview.write(settings, course, sums, False, tmp_path).read_text(encoding="utf-8")
     assert released.index("덧셈") < released.index(">Sums")
+    assert (tmp_path / "table.csv").is_file()  # so pictures appear
     assert "raise" in released
     assert "10**20" not in released
     solved = preview.write(settings, course, sums, True, tmp_path).read_text(encoding="utf-8")

@@ -132,6 +132,22 @@ def test_hints_come_in_the_readers_language(catalogue: None, monkeypatch: pytest
     monkeypatch.setenv("ACADEMY_LANGUAGE", "ko")
     assert hint("carry", n=2) == "2번째 자리를 보세요."
     assert hint("unknown") == "unknown"
+    with pytest.raises(TypeError, match="the message 'carry' wants 'n'"):
+        hint("carry", m=2)
+
+
+def test_the_clock_is_fine_where_cpu_time_is_limited() -> None:
+    code = """
+import resource
+from grading.timing import _cpu_seconds
+resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
+seen = set()
+for _ in range(20):
+    sum(range(10_000))
+    seen.add(_cpu_seconds())
+print(len(seen))
+"""
+    assert int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) == 20
 
 
 def test_a_demonstration_waits_for_the_task(notebook: Any, capsys: pytest.CaptureFixture[str]) -> None:
