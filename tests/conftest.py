@@ -10,6 +10,7 @@ import pwd
 import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -234,11 +235,14 @@ def postgres_url(postgres: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Headless Chromium (Playwright's Browser); of one module, as its event loop would stay in the way of async tests."""
     from playwright.sync_api import sync_playwright
 
+    program = tmp_path_factory.mktemp("chromium") / "chromium"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{CHECKOUT}/tests/browser/deaf.py" "{CHROMIUM}" "$@"\n')
+    program.chmod(0o755)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_ARGS)
         yield chromium
         chromium.close()
