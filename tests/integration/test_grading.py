@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,7 +28,7 @@ from grading.exchange import archive
 from grading.exchange.store import Store
 from grading.records import Feedback, Grade, History, Job, Submission
 from grading.worker import Worker
-from tests.conftest import write_config
+from tests.conftest import until, write_config
 from tests.integration.units import COURSE, MOST, RIGHT, UNIT, answer, make_unit
 
 LIMITS = {"timeout": 20, "cell_timeout": 8, "memory_mb": 600, "workers": 2}
@@ -273,14 +272,6 @@ def start_worker(group: Class) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment)
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 200) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := check()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return value
-
-
 @pytest.mark.docker
 def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path: Path, sandbox_image: None) -> None:
     import docker
@@ -293,15 +284,15 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
     mine = {"label": f"academyhub.deployment={group.settings.academy.name}"}
     worker = start_worker(group)
     try:
-        wait_for(lambda: group.job("slow").state == "running")
+        until(lambda: group.job("slow").state == "running")
         worker.kill()
         worker.wait()
-        wait_for(lambda: not client.api.containers(all=True, filters=mine))  # its sandbox went with it
+        until(lambda: not client.api.containers(filters=mine))  # nothing runs on; the next worker removes what is left of it
         assert group.job("slow").state == "running"
         with group.database.write() as session:
             session.get_one(Job, job.id).claim_expires_at = now() - timedelta(seconds=1)
         worker = start_worker(group)
-        wait_for(lambda: group.job("slow").attempts == 2)
+        until(lambda: group.job("slow").attempts == 2)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(120) == 0
         put_back = group.job("slow")
@@ -314,7 +305,7 @@ def test_a_killed_workers_submission_is_taken_up_again_and_graded_once(tmp_path:
     assert done.attempts == 2
     with group.database.read() as session:
         assert len(session.scalars(select(History).where(History.action == "grade")).all()) == 1
-    wait_for(lambda: not client.api.containers(all=True, filters=mine))
+    until(lambda: not client.api.containers(all=True, filters=mine))
     client.close()
     group.database.close()
 
