@@ -31,6 +31,7 @@ START_SECONDS = 90.0  # from a container's start until everything is imported
 ANSWER_SECONDS = 30.0  # until the process inside answers an order
 EXPIRES_SECONDS = 24 * 3600  # a box is not used for longer
 MOST_RUNS = 500  # in one box
+HOME = "academy-run-"  # then the worker's process id: a process's folder among the temporary files
 _boxes: dict[tuple[Side, int], Box] = {}  # this process's, by side and slot
 _made: list[Box] = []  # those that are still starting, too
 
@@ -295,7 +296,7 @@ class _Process(Box):
 
     def __init__(self, settings: Settings, gpu: str) -> None:
         super().__init__(settings)
-        self.home = Path(tempfile.mkdtemp(prefix="academy-run-"))
+        self.home = Path(tempfile.mkdtemp(prefix=f"{HOME}{os.getpid()}-"))
         self.errors = open(self.home / "errors", "w+b")  # noqa: SIM115  closed in close()
         ours, theirs = socket.socketpair()
         environment = {
@@ -349,7 +350,13 @@ class _Process(Box):
 
 
 def sweep(settings: Settings) -> int:
-    """Remove sandboxes that no living worker of this machine owns any more, or whose time is over. Returns how many."""
+    """Remove sandboxes that no living worker of this machine owns any more, or whose time is over.
+
+    Returns: how many containers that were.
+    """
+    for home in Path(tempfile.gettempdir()).glob(f"{HOME}*-*"):
+        if not Path("/proc", home.name.removeprefix(HOME).partition("-")[0]).exists():
+            shutil.rmtree(home, ignore_errors=True)
     if not settings.grading_docker:
         return 0
     import docker

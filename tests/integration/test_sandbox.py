@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +193,22 @@ def test_local_processes_end_with_the_run(run: Run) -> None:
     while found := subprocess.run(["pgrep", "-f", mark], capture_output=True).stdout:
         assert time.monotonic() < deadline, found
         time.sleep(0.1)
+
+
+def test_a_folder_that_a_dead_worker_left_is_swept(
+    config: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    settings = config(grading={"backend": "local"})
+    code = "import os; from grading import sandbox; from academy.settings import load; sandbox.warm_up(load()); os._exit(9)"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
+    assert len(list(tmp_path.glob("academy-run-*"))) == 2
+    box = sandbox._Process(settings, "")
+    try:
+        sandbox.sweep(settings)
+        assert list(tmp_path.glob("academy-run-*")) == [box.home]  # its owner lives
+    finally:
+        box.close()
 
 
 @pytest.mark.docker
