@@ -248,6 +248,8 @@ expected = (table[:, :5] - table[:, :5].mean(axis=0)) / table[:, :5].std(axis=0)
 text = hint("standardize-columns")
 np.testing.assert_allclose(result[:, :5], expected, rtol=1e-6, atol=1e-7, err_msg=text)
 np.testing.assert_allclose(result[:, 5], 0, atol=1e-9, err_msg=hint("standardize-constant"))
+small = np.asarray(submission.standardize(np.array([[2.0], [1.0], [3.0]])))
+np.testing.assert_allclose(small.std(), 1, atol=1e-9, err_msg=hint("standardize-std"))
 one = np.asarray(submission.standardize(np.array([[3.0, 4.0]])))
 np.testing.assert_allclose(one, np.zeros((1, 2)), atol=1e-9, err_msg=hint("standardize-one-row"))
 ### END HIDDEN TESTS
@@ -407,9 +409,9 @@ assert np.issubdtype(result.dtype, np.integer), hint("nearest-integers")
 np.testing.assert_array_equal(result, [0, 0, 1, 0], err_msg=hint("nearest-value"))
 ### BEGIN HIDDEN TESTS
 generator = np.random.default_rng()
-points = generator.normal(size=(100, 3))
-for _ in range(2):
-    centres = generator.normal(size=(600, 3))
+for scale in (1, 1000):
+    points = scale * generator.normal(size=(100, 3))
+    centres = scale * generator.normal(size=(600, 3))
     expected = ((points[:, None, :] - centres[None, :, :]) ** 2).sum(axis=-1).argmin(axis=1)
     result = submission.nearest(points, centres)
     np.testing.assert_array_equal(result, expected, err_msg=hint("nearest-value"))
