@@ -211,6 +211,7 @@ np.testing.assert_array_equal(matrix, expected, err_msg=hint("confusion-absent")
 nothing = np.array([], dtype=int)
 matrix = np.asarray(submission.confusion(nothing, nothing, 4))
 assert matrix.shape == (4, 4) and not matrix.any(), hint("confusion-nothing")
+assert matrix.dtype.kind in "iu", hint("confusion-integers")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="f1-text" lang="ko" reviewed="da6031d8230f"
@@ -514,9 +515,9 @@ assert abs((high + low) / 2 - share) < expected / 2, hint("bootstrap-width")
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 first, again, other = (Watched() for _ in range(3))
-one = submission.bootstrap(labels, guessed, first.score, 50, 7)
-two = submission.bootstrap(labels, guessed, again.score, 50, 7)
-submission.bootstrap(labels, guessed, other.score, 50, 8)
+one = submission.bootstrap(labels, guessed, first.score, 50, 0)
+two = submission.bootstrap(labels, guessed, again.score, 50, 0)
+submission.bootstrap(labels, guessed, other.score, 50, 1)
 assert tuple(one) == tuple(two) and first.scores == again.scores, hint("bootstrap-seed")
 assert first.scores != other.scores, hint("bootstrap-other-seed")
 drawn, others = ({rows.tobytes() for rows, _ in watch.calls} for watch in (first, other))
@@ -647,11 +648,11 @@ seed = int(generator.integers(1000))
 low, high = submission.bootstrap_difference(labels, first, second, Watched().score, 600, seed)
 expected = 1.96 * np.std((second == labels).astype(float) - (first == labels)) / np.sqrt(500)
 assert abs((high - low) / 2 / expected - 1) < 0.35, hint("difference-width")
-one = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 5))
-two = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 5))
+one = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 0))
+two = tuple(submission.bootstrap_difference(labels, first, second, Watched().score, 40, 0))
 assert one == two, hint("bootstrap-seed")
 watches = [Watched(), Watched()]
-for seed, watch in zip((5, 6), watches):
+for seed, watch in zip((0, 1), watches):
     submission.bootstrap_difference(labels, first, second, watch.score, 20, seed)
 assert watches[0].scores != watches[1].scores, hint("bootstrap-other-seed")
 drawn, others = ({rows.tobytes() for rows, _ in watch.calls} for watch in watches)
