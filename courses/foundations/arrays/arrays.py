@@ -98,12 +98,13 @@ print(people.mean(axis=0))
 # `people[0]` is the first row and `people[:, 1]` the second column (counting from 0; `:` means "all"). `mean(axis=0)` **runs over the rows and leaves one mean a
 # column**. Remember `axis` as "the direction that disappears": when `axis=0` of `(4, 2)` is gone, `(2,)` is left.
 
-# %% [markdown] id="elementwise" lang="ko" reviewed="612e3d432b04"
+# %% [markdown] id="elementwise" lang="ko" reviewed="fc006fa12cc1"
 # ### 같은 자리끼리 한꺼번에
 #
 # 배열끼리 `+ - * / **`를 하면 **같은 자리의 숫자끼리** 계산해요. 숫자 하나와 계산하면 모든 자리에 적용돼요. 비교(`>`, `==`)의 결과는 참과 거짓의
 # 배열이고, `np.where(조건, a, b)`는 참인 자리에는 `a`를, 거짓인 자리에는 `b`를 넣어요. `np.maximum(a, b)`는 자리마다 큰 쪽을 골라요. `sum`, `mean`,
-# `std`(표준편차), `min`, `max`는 여럿을 하나로 줄이고, `argmin`은 가장 작은 값의 **번호**를 알려 줘요. 아래 결과를 먼저 손으로 예상해 보세요.
+# `std`(표준편차), `min`, `max`는 여럿을 하나로 줄이고, `argmin`과 `argmax`는 가장 작은 값과 가장 큰 값의 **번호**를 알려 줘요. 아래 결과를 먼저
+# 손으로 예상해 보세요.
 
 # %% [markdown] id="elementwise" lang="en"
 # ### Place by place, all at once
@@ -111,8 +112,8 @@ print(people.mean(axis=0))
 # `+ - * / **` of two arrays works **on the numbers in the same place**; with a single number it is applied to every place. A
 # comparison (`>`, `==`) gives an array of true and false, and `np.where(condition, a, b)` takes `a` where it is true and `b`
 # where it is false; `np.maximum(a, b)` takes the larger one in each place. `sum`, `mean`, `std` (the standard deviation), `min`
-# and `max` reduce many to one, and `argmin` tells the **number of the place** with the smallest value. Work out the results
-# below by hand first.
+# and `max` reduce many to one, and `argmin` and `argmax` tell the **number of the place** with the smallest and the largest
+# value. Work out the results below by hand first.
 
 # %% id="elementwise-code"
 a, b = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0])
@@ -452,15 +453,15 @@ with when_solved():
     print(found)
     print(hint("guess-said", guess=my_guess, ratio=round(found.ratio)))
 
-# %% [markdown] id="task-speed" lang="ko" reviewed="e6d6eaa01cb9"
+# %% [markdown] id="task-speed" lang="ko" reviewed="3dfd160da20b"
 # ## 과제 4. 성능 기준 넘기
 #
-# `pairwise_distance`가 반복문보다 **20배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 보통 수백 배가 나와요.
+# `pairwise_distance`가 반복문보다 **20배 이상** 빨라야 해요. 참고 풀이는 이 크기에서 백 배를 훌쩍 넘어요.
 
 # %% [markdown] id="task-speed" lang="en"
 # ## Task 4. The performance gate
 #
-# `pairwise_distance` must be **at least 20 times** faster than the loops. The reference usually reaches several hundred times
+# `pairwise_distance` must be **at least 20 times** faster than the loops. The reference goes well beyond a hundred times
 # at this size.
 
 # %% id="test-speed" kind="test" points=3
