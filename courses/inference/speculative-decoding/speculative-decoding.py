@@ -81,7 +81,7 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
     megabytes = model.weight_bytes() / 1e6
     print(f"{name:6}  {model.layers} layers, width {model.width:3}, {megabytes:.2f} MB")
 
-# %% [markdown] id="session" lang="ko" reviewed="9c732e9118b5"
+# %% [markdown] id="session" lang="ko" reviewed="badfa4947726"
 # ## 되감을 수 있는 세션
 #
 # `Session(model)`은 글 하나를 읽고 있는 모델이에요. 4.1의 미리 할당한 KV 캐시가 안에 들어 있어요.
@@ -92,7 +92,8 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
 # | `feed(tokens)` | 정수 리스트를 **한 번의 호출로** 이어서 읽음 | 로짓 `(len(tokens), vocabulary)` |
 # | `rollback(length)` | 앞의 `length`개만 읽은 상태로 되감음 | 없음 |
 #
-# `feed`가 돌려준 `i`번째 줄은 `tokens[i]` **다음에 올** 토큰의 로짓이에요. 세션은 `calls`에 호출 횟수를, `fed`에 읽은 토큰의 수를 세어 둬요.
+# `feed`가 돌려준 `i`번째 줄은 `tokens[i]` **다음에 올** 토큰의 로짓이에요. 세션은 `calls`에 호출 횟수를, `fed`에 읽은 토큰의 수를 세어 둬요. 채점에 쓰는
+# 세션에는 새 속성을 붙일 수 없어요.
 #
 # `Toy(table)`는 모델 없이 같은 규칙을 따르는 장난감이에요. 지금까지 읽은 글에 따라 `table`의 한 줄을 골라 로짓으로 내놔요. 어휘가 두세 개뿐이고
 # 아주 빨라서, 같은 실험을 수천 번 되풀이할 때 써요.
@@ -109,7 +110,7 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
 # | `rollback(length)` | goes back to where only the first `length` were read | nothing |
 #
 # Row `i` of what `feed` returns holds the logits of the token that comes **after** `tokens[i]`. A session counts its calls in
-# `calls` and the tokens it was given in `fed`.
+# `calls` and the tokens it was given in `fed`. In grading, no new attributes can be set on a session.
 #
 # `Toy(table)` is a toy with the same rules and no model: depending on all it has read, it picks a row of `table` as its logits.
 # With a vocabulary of two or three and hardly any work to do, it serves where an experiment is repeated thousands of times.
