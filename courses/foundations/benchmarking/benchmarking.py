@@ -782,6 +782,7 @@ np.testing.assert_allclose(found, [4, 4, 4], rtol=1e-3, err_msg=hint("faster-val
 assert len(rivals.calls) == 14, hint("faster-calls", calls=len(rivals.calls), wanted=14)
 assert rivals.compared >= 6, hint("faster-compared")
 ### BEGIN HIDDEN TESTS
+assert {name for name, _ in rivals.calls[:2]} == {"slow", "fast"}, hint("faster-warm")
 pairs = rivals.rounds()
 assert all(first[0] != second[0] for first, second in pairs), hint("faster-apart")
 assert all(first[1] == second[1] for first, second in pairs), hint("faster-same-input")
