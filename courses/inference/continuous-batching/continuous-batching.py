@@ -883,7 +883,8 @@ found = submission.serve(engine, requests)
 assert len(found) == 5, hint("serve-count")
 assert [list(tokens) for tokens in found] == one_by_one(Rehearsal(1), requests), hint("serve-order")
 ### BEGIN HIDDEN TESTS
-requests = draw_requests(random.random(), 50, 1, 30)
+requests = draw_requests(random.random(), 45, 1, 30)
+requests += requests[:5]
 for slots in (1, 7, 7, 64):
     engine = Rehearsal(slots)
     found = [list(tokens) for tokens in submission.serve(engine, requests)]
