@@ -112,7 +112,7 @@ np.testing.assert_allclose(found, (0 + 1 + 9) / 3, rtol=1e-5, err_msg=hint("loss
 generator = np.random.default_rng()
 for n, d in [(1, 1), (1, 5), (50, 3), (4, 9), (3000, 2)]:
     table, weights = generator.normal(size=(n, d)), generator.normal(size=d)
-    target = 100 * generator.normal(size=n)
+    target = (100 * generator.normal(size=n)).astype(int if n == 50 else float)
     errors = [sum(a * b for a, b in zip(row, weights)) - y for row, y in zip(table, target)]
     expected = sum(error**2 for error in errors) / n
     found = submission.loss(weights, table, target)
@@ -249,9 +249,9 @@ found = np.asarray(submission.gradient(best, scaled, progress))
 np.testing.assert_allclose(found, 0, atol=1e-2, err_msg=hint("gradient-minimum"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
-large = 1e200 * generator.normal(size=442)
-expected = 2 * scaled.T @ (scaled @ best - large) / 442 / 1e200
-found = np.asarray(submission.gradient(best, scaled, large)) / 1e200
+large = 1e30 * generator.normal(size=442)
+expected = 2 * scaled.T @ (scaled @ best - large) / 442
+found = np.asarray(submission.gradient(best, scaled, large))
 off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
 assert off < 1e-3, hint("gradient-large")
 ### END HIDDEN TESTS
@@ -264,9 +264,10 @@ def with_loops(weights, table, target):
     return np.array([2 * np.mean(error * column) for column in table.T])
 
 
+close = lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-3)
 for n, d in [(2000, 3), (2, 300)]:
     drawn = lambda i: (generator.normal(size=d), generator.normal(size=(n, d)), np.ones(n))
-    assert speedup(submission.gradient, with_loops, drawn, np.allclose).ratio > 4, hint("gradient-loop")
+    assert speedup(submission.gradient, with_loops, drawn, close).ratio > 4, hint("gradient-loop")
 ### END HIDDEN TESTS
 
 # %% id="gradient-cost" kind="demo"
@@ -752,10 +753,10 @@ slopes = np.asarray(submission.cross_entropy_gradient(weights / 1e7, 1e7 * table
 np.testing.assert_allclose(slopes / 1e7, expected, atol=1e-4, err_msg=hint("entropy-units"))
 lifted, longer = np.vstack([np.full(3, 2000.0), weights]), with_ones(table)
 slopes = np.asarray(submission.cross_entropy_gradient(lifted, longer, labels))
-np.testing.assert_allclose(slopes[1:], expected, atol=1e-6, err_msg=hint("entropy-large"))
+np.testing.assert_allclose(slopes[1:], expected, atol=1e-3, err_msg=hint("entropy-large"))
 found, wanted = submission.cross_entropy(lifted, longer, labels), -np.log(chances)
 wanted = wanted[np.arange(9), labels].mean()
-np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=hint("entropy-large"))
+np.testing.assert_allclose(found, wanted, atol=1e-3, err_msg=hint("entropy-large"))
 ### END HIDDEN TESTS
 ### BEGIN HIDDEN TESTS
 weights, some, answers = np.zeros((65, 10)), pixels[train_rows], numbers[train_rows]
