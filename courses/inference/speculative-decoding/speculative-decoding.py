@@ -81,7 +81,7 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
     megabytes = model.weight_bytes() / 1e6
     print(f"{name:6}  {model.layers} layers, width {model.width:3}, {megabytes:.2f} MB")
 
-# %% [markdown] id="session" lang="ko" reviewed="badfa4947726"
+# %% [markdown] id="session" lang="ko" reviewed="d14cdb497cb9"
 # ## 되감을 수 있는 세션
 #
 # `Session(model)`은 글 하나를 읽고 있는 모델이에요. 4.1의 미리 할당한 KV 캐시가 안에 들어 있어요.
@@ -95,7 +95,7 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
 # `feed`가 돌려준 `i`번째 줄은 `tokens[i]` **다음에 올** 토큰의 로짓이에요. 세션은 `calls`에 호출 횟수를, `fed`에 읽은 토큰의 수를 세어 둬요. 채점에 쓰는
 # 세션에는 새 속성을 붙일 수 없어요.
 #
-# `Toy(table)`는 모델 없이 같은 규칙을 따르는 장난감이에요. 지금까지 읽은 글에 따라 `table`의 한 줄을 골라 로짓으로 내놔요. 어휘가 두세 개뿐이고
+# `Toy(table)`는 모델 없이 같은 규칙을 따르는 장난감이에요. 지금까지 읽은 글에 따라 `table`의 한 줄을 골라 로짓으로 내놔요. 어휘가 몇 개뿐이고
 # 아주 빨라서, 같은 실험을 수천 번 되풀이할 때 써요.
 
 # %% [markdown] id="session" lang="en"
@@ -113,7 +113,7 @@ for name, model in [("target", target_model), ("draft", draft_model)]:
 # `calls` and the tokens it was given in `fed`. In grading, no new attributes can be set on a session.
 #
 # `Toy(table)` is a toy with the same rules and no model: depending on all it has read, it picks a row of `table` as its logits.
-# With a vocabulary of two or three and hardly any work to do, it serves where an experiment is repeated thousands of times.
+# With a vocabulary of a few tokens and hardly any work to do, it serves where an experiment is repeated thousands of times.
 
 # %% id="session-code" kind="locked"
 class Reader:
