@@ -1144,6 +1144,8 @@ server.tables.free("c")
 fresh = [random.randrange(256) for _ in range(23)]
 expected = exact.forward(torch.tensor([fresh]))[0, -1]
 assert_close(submission.prefill(server, "d", fresh), expected, hint("prefill-evicted"))
+server.tables.free("d")
+assert server.pool.available() == 1, hint("prefill-insert")
 ### END HIDDEN TESTS
 
 # %% [markdown] id="task-speed" lang="ko" reviewed="c1df4b06ea38"
