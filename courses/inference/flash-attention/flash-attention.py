@@ -584,7 +584,7 @@ for n in (512, 1024, 2048):
 # - 점수 타일은 질의 `block`개 × 키 `block`개보다 크지 않아요. **마스크도** `n × m`으로 만들지 마세요. 타일의 마스크는 타일의 위치로 만들어요.
 #   머릿속으로 `n=5, m=7, block=2`를 그려 보면 도움이 돼요.
 # - `causal`일 때 전부 가려진 타일은 계산하지 않아요.
-# - 배치와 헤드는 반복문으로 돌지 말고 한꺼번에 계산해도 돼요. 행렬곱에는 PyTorch의 `@`(또는 `matmul`, `einsum`)을 쓰세요.
+# - 배치와 헤드는 반복문 없이 한꺼번에 계산해도 돼요. 행렬곱에는 PyTorch의 `@`(또는 `matmul`, `einsum`)을 쓰세요.
 # - `torch.nn.functional.scaled_dot_product_attention`은 쓰지 않아요. 그것이 바로 여러분이 만들 물건이에요.
 
 # %% [markdown] id="task-flash" lang="en"
