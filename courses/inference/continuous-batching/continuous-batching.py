@@ -394,7 +394,7 @@ assert submission.least_steps([10**17, 10**17, 10**17, 2], 3) == 10**17 + 1, hin
 assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hint("count-empty")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-scheduler" lang="ko" reviewed="2a01d136b401"
+# %% [markdown] id="task-scheduler" lang="ko" reviewed="5cbfee984d50"
 # ## 과제 2. 스케줄러 (어려움)
 #
 # `Scheduler`의 세 메서드를 완성하세요. `waiting`은 기다리는 요청의 줄, `running`은 자리 번호에서 요청을 찾는 사전, `free`는 빈자리의
@@ -404,8 +404,9 @@ assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hin
 #   `tokens`에 넣어요. 이번에 앉힌 요청의 수를 돌려줘요.
 # - `evict()`: 끝난 요청을 모두 내보내요. 엔진의 자리도 비우고(`release`), 그 자리는 다시 쓸 수 있어야 해요. 내보낸 요청마다
 #   `(번호, 토큰 리스트)` 쌍을 리스트로 돌려줘요. 리스트 안의 순서는 상관없어요.
-# - `step()`: 한 단계예요. 앉힐 수 있는 요청을 앉히고, 앉아 있는 **모든** 요청을 한꺼번에 **한 번만** 디코드하고, 끝난 요청을 내보내요.
-#   이번 단계에 끝난 요청들을 `evict`와 같은 꼴로 돌려줘요. 할 일이 없으면 엔진을 부르지 말고 빈 리스트를 돌려줘요.
+# - `step()`: 한 단계예요. 앉힐 수 있는 요청을 앉히고, 앉아 있는 요청 가운데 더 만들 것이 남은 **모두를** 한꺼번에 **한 번만**
+#   디코드하고, 끝난 요청을 내보내요. 이번 단계에 끝난 요청들을 `evict`와 같은 꼴로 돌려줘요. 할 일이 없으면 엔진을 부르지 말고 빈
+#   리스트를 돌려줘요.
 #
 # 조심할 곳이 두 군데예요. 어떤 요청은 **프리필만으로 끝나요**(`most`가 1이거나 첫 토큰이 `stop`일 때). 이런 요청을 디코드하면 토큰이
 # 하나 더 생겨요. 이런 요청의 자리는 같은 단계에 다시 채워도 되고 다음 단계에 채워도 돼요. 그리고 `decode`가 돌려준 토큰이 **누구의
@@ -422,9 +423,9 @@ assert submission.static_steps([], 4) == submission.least_steps([], 4) == 0, hin
 #   which prefill makes, goes into the request's `tokens`. Returns how many were seated.
 # - `evict()`: lets all finished requests out. The engine's slot is freed too (`release`), and can be used again. Returns a
 #   list with a pair `(number, list of tokens)` for each, in any order.
-# - `step()`: one step. Seats whom it can, decodes **all** seated requests together, **once**, and lets the finished ones out.
-#   Returns those that finished in this step, as `evict` does. With nothing to do it leaves the engine alone and returns an
-#   empty list.
+# - `step()`: one step. Seats whom it can, decodes **all** seated requests that need more tokens together, **once**, and lets
+#   the finished ones out. Returns those that finished in this step, as `evict` does. With nothing to do it leaves the engine
+#   alone and returns an empty list.
 #
 # Two places need care. Some requests **are done after prefill** (`most` is 1, or the first token is `stop`); decoding them
 # would make one token too many; their slots may be filled again in the same step or in the next. And keep track of **whose**
@@ -646,13 +647,13 @@ for slots, n in [(5, 14), (16, 16)]:
         assert found[number] == expected, hint("text-several", slots=slots)
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-fair" lang="ko" reviewed="24bf63aafc19"
+# %% [markdown] id="task-fair" lang="ko" reviewed="d6a25519414c"
 # ## 과제 3. 놀지 않고, 굶기지 않고
 #
 # 새로 짤 것은 없어요. 여러분의 스케줄러가 두 가지 약속을 지키는지 확인해요.
 #
-# - **자리를 놀리지 않기**: 빈자리가 나면 다음 단계에는 곧바로 누군가 앉아 있어야 해요. 먼저 온 순서로 빈자리를 바로바로 채우는
-#   스케줄러의 단계 수보다 5% 넘게 더 쓰면 안 돼요.
+# - **자리를 놀리지 않기**: 기다리는 요청이 있는데 빈자리가 나면, 다음 단계에는 곧바로 누군가 앉아 있어야 해요. 먼저 온 순서로 빈자리를
+#   바로바로 채우는 스케줄러의 단계 수보다 5% 넘게 더 쓰면 안 돼요.
 # - **굶기지 않기**: 짧은 요청이 끝없이 밀려와도, 먼저 온 긴 요청이 뒤로 밀리면 안 돼요. 앉는 순서가 온 순서와 같아야 해요.
 
 # %% [markdown] id="task-fair" lang="en"
@@ -660,8 +661,8 @@ for slots, n in [(5, 14), (16, 16)]:
 #
 # Nothing new to write: see whether your scheduler keeps two promises.
 #
-# - **No empty slots**: when a slot becomes free, somebody must sit in it at the next step. Your steps may exceed those of a
-#   scheduler that fills every free slot at once, first come, first served, by at most 5%.
+# - **No empty slots**: when a slot becomes free while somebody waits, it must be taken at the next step. Your steps may exceed
+#   those of a scheduler that fills every free slot at once, first come, first served, by at most 5%.
 # - **Nobody starves**: however many short requests keep coming, a long one that came before them must not be put off. Requests
 #   are seated in the order in which they came.
 

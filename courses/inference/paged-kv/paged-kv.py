@@ -335,7 +335,7 @@ for _ in range(600):
 assert other.available() == 12 and list(other.counts) == [0] * 12, hint("pool-apart")
 ### END HIDDEN TESTS
 
-# %% [markdown] id="task-tables" lang="ko" reviewed="9ba81e024313"
+# %% [markdown] id="task-tables" lang="ko" reviewed="5218a50f15ec"
 # ## 과제 3. 블록 테이블, 갈라지기, 쓸 때 복사 (어려움)
 #
 # 같은 질문에 답을 여덟 개 만들어 그중 좋은 것을 고른다고 해 봐요. 프롬프트의 KV는 여덟 답이 똑같으니 한 벌이면 돼요. 그래서 대화를
@@ -346,7 +346,7 @@ assert other.available() == 12 and list(other.counts) == [0] * 12, hint("pool-ap
 # 페이지들로 시작하는 새 대화를 만들어요. 나머지 세 메서드를 완성하세요.
 #
 # - `append(name, t)`: 토큰 `t`개가 들어갈 자리를 마련하고, 그 **자리 번호** `t`개를 차례대로 리스트에 담아 돌려줘요. 페이지 `n`의 `i`번째
-#   칸의 자리 번호는 `n * page + i`예요. 새 페이지는 마지막 페이지가 꽉 찬 다음에만 가져와요.
+#   칸의 자리 번호는 `n * page + i`예요. 새 페이지는 마지막 페이지가 꽉 찼는데 토큰이 더 들어올 때에만 가져와요.
 #   - 마지막 페이지가 **덜 찼고 남과 함께 쓰고 있으면**, 먼저 새 페이지를 가져와 `self.copy(원래 페이지, 새 페이지)`로 내용을 옮기고 원래
 #     페이지는 놓아줘요. 혼자 쓰고 있거나 꽉 찼으면 복사할 까닭이 없어요.
 #   - 필요한 페이지가 모자라면 `MemoryError`를 일으키되, **아무것도 바꾸지 않은 채로** 남겨야 해요. `t`가 0이면 아무 일도 일어나지 않아요.
@@ -364,7 +364,7 @@ assert other.available() == 12 and list(other.counts) == [0] * 12, hint("pool-ap
 # `add(name, shared)` makes a new conversation that begins with full pages which exist already. Complete the other three methods.
 #
 # - `append(name, t)`: makes room for `t` tokens and returns a list of their `t` **places** in order. Place `i` of page `n` has the
-#   number `n * page + i`. A new page is taken only when the last one is full.
+#   number `n * page + i`. A new page is taken only for a token that the last page has no room for.
 #   - If the last page is **not full and shared with others**, take a new page first, move the contents with
 #     `self.copy(old page, new page)`, and let go of the old one. If nobody else uses it, or if it is full, there is no reason to copy.
 #   - Raise `MemoryError` when there are too few pages, and leave **everything as it was**. With `t` = 0 nothing happens.
