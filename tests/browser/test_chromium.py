@@ -50,12 +50,12 @@ def slow() -> Iterator[str]:
     server.server_close()
 
 
-def test_a_container_that_starts_fails_no_request(browser: Any, images: None, slow: str) -> None:
+def test_a_container_that_starts_fails_no_request(browser: Any, sandbox_image: None, slow: str) -> None:
     page = browser.new_page()
     page.goto(slow)
     command = ["docker", "run", "--rm", "--entrypoint", "sleep", image_tag("sandbox"), str(SECONDS)]
     container = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     results = page.evaluate("document.results")
-    container.wait(30)
     page.close()
+    assert container.wait(30) == 0  # so it had started, and gave this machine an interface
     assert [result["status"] for result in results] == ["fulfilled"] * REQUESTS
